@@ -1,0 +1,34 @@
+"""Every example in a docstring prints what it says."""
+
+import doctest
+import importlib
+import importlib.util
+import pkgutil
+
+import pytest
+
+
+def modules(package):
+    """Names of the package and all modules below it; none where the package or what it needs is not installed."""
+    try:
+        found = importlib.import_module(package)
+    except ImportError:
+        return []
+    return [package, *(info.name for info in pkgutil.walk_packages(found.__path__, package + "."))]
+
+
+@pytest.mark.parametrize("name", [name for package in ("theory", "models", "analysis") for name in modules(package)])
+def test_examples_print_what_they_say(name):
+    """All doctests of a module pass."""
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_public_calculators_have_examples():
+    """Every public function of theory.regression shows an example with a number."""
+    package = importlib.import_module("theory.regression")
+    for name in package.__all__:
+        member = getattr(package, name)
+        if not isinstance(member, type) or name == "RegressionTask":
+            assert doctest.DocTestFinder(recurse=False).find(member, name)[0].examples, name

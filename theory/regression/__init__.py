@@ -1,0 +1,59 @@
+"""Closed forms for in-context linear regression by linear transformers.
+
+Conventions: n examples, averages carry 1/n; a one-step predictor with preconditioner A answers
+((1/n) Σ yᵢxᵢ)ᵀ A x_query; *risk* is E(prediction − w·x_query)², the query's own label noise not added; step sizes
+ascend.
+"""
+
+from theory.estimate import Estimate
+from theory.regression.asymptotics import bayes_limit, least_squares_limit, looped_limit, multi_step_limit
+from theory.regression.estimators import bayes_risk, least_squares_risk, ridge_risk, zero_predictor_risk
+from theory.regression.gd_plus_plus import GDPlusPlusOptimum, gd_plus_plus_optimum, gd_plus_plus_risk
+from theory.regression.gradient_descent import gradient_descent_optimum, gradient_descent_risk
+from theory.regression.linear_attention import linear_transformer_risk
+from theory.regression.multi_step import (
+    MultiStepOptimum,
+    degree_bound,
+    looped_optimum,
+    multi_step_optimum,
+    multi_step_risk,
+)
+from theory.regression.noisy import NoisyMultiStepOptimum, noisy_multi_step_optimum, noisy_multi_step_risk
+from theory.regression.one_step import OneStepOptimum, one_step_optimum, one_step_risk
+from theory.regression.spectrum import SpectralQuadrature, spectral_quadrature
+from theory.regression.task import RegressionTask
+from theory.regression.wishart import spectral_moments, wishart_moment
+
+__all__ = [
+    "Estimate",
+    "GDPlusPlusOptimum",
+    "MultiStepOptimum",
+    "NoisyMultiStepOptimum",
+    "OneStepOptimum",
+    "RegressionTask",
+    "SpectralQuadrature",
+    "bayes_limit",
+    "bayes_risk",
+    "degree_bound",
+    "gd_plus_plus_optimum",
+    "gd_plus_plus_risk",
+    "gradient_descent_optimum",
+    "gradient_descent_risk",
+    "least_squares_limit",
+    "least_squares_risk",
+    "linear_transformer_risk",
+    "looped_limit",
+    "looped_optimum",
+    "multi_step_limit",
+    "multi_step_optimum",
+    "multi_step_risk",
+    "noisy_multi_step_optimum",
+    "noisy_multi_step_risk",
+    "one_step_optimum",
+    "one_step_risk",
+    "ridge_risk",
+    "spectral_moments",
+    "spectral_quadrature",
+    "wishart_moment",
+    "zero_predictor_risk",
+]
