@@ -1,0 +1,241 @@
+"""Figures: a data function and one way of drawing, so that theory and empirics look the same everywhere."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from analysis.engine.claim import Budget, Claim
+from analysis.engine.store import Store
+from analysis.engine.sweep import Progress, drive
+from analysis.engine.verdict import Verdict
+
+STYLE = Path(__file__).with_name("plumbline.mplstyle")
+FORMATS = ("png", "pdf", "svg")
+Role = Literal["theory", "trained", "baseline", "trivial", "rival", "theory marks", "rival marks"]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One line or set of points.
+
+    Roles: ``"theory"`` a line; ``"trained"`` points (a line where there are many) with intervals; ``"baseline"`` a
+    thinner line of theory for another method; ``"trivial"`` dashed; ``"rival"`` grey; the two with ``marks`` single
+    values instead of a line. Series whose labels agree up to a colon share a colour.
+    """
+
+    label: str
+    role: Role
+    x: Any
+    y: Any
+    low: Any = None
+    high: Any = None
+    margin: float | None = None
+    """Relative margin of the theory, drawn as a band."""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Series over common axes, or a matrix shown as a heat map."""
+
+    title: str
+    series: Sequence[Series] = ()
+    xlabel: str = ""
+    ylabel: str = ""
+    xscale: Literal["linear", "log"] = "linear"
+    yscale: Literal["linear", "log"] = "linear"
+    matrix: np.ndarray | None = None
+    limit: float | None = None
+    """Colour scale of a heat map, −limit … limit."""
+    xticks: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FigureData:
+    """All numbers of a figure; `verdicts` stand under its title."""
+
+    title: str
+    panels: Sequence[Panel]
+    verdicts: Sequence[str] = ()
+    columns: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A registered figure: its plan yields jobs like a claim's and returns `FigureData`."""
+
+    name: str
+    family: str
+    caption: str
+    plan: Callable[[Budget, int], Generator[Any, Any, FigureData]] = field(repr=False)
+
+
+_FIGURES: dict[str, Figure] = {}
+
+
+def figure(*, family: str, caption: str, name: str | None = None) -> Callable[[Callable[..., Any]], Figure]:
+    """Register the decorated plan (budget, seed) -> `FigureData` as a figure."""
+
+    def register(function: Callable[..., Any]) -> Figure:
+        own_name = name or function.__name__.replace("_", "-")
+        _FIGURES[own_name] = Figure(own_name, family, caption, function)
+        return _FIGURES[own_name]
+
+    return register
+
+
+def figure_registry() -> dict[str, Figure]:
+    """All figures by name."""
+    return dict(_FIGURES)
+
+
+def verdict_line(claim: Claim, label: str, budget: Budget, seed: int) -> Generator[Any, Any, str]:
+    """Judge one case of a claim inside a figure's plan; the jobs are the ones `check` runs."""
+    evidence = yield from claim.plan(claim.cases(budget)[label], budget, seed)
+    verdict: Verdict = evidence.rule.judge(evidence.measured, evidence.predicted, alpha_refute=1e-5, alpha_confirm=1e-2)
+    return f"{claim.name} [{label}]: {verdict.outcome.upper()}"
+
+
+def make_figures(
+    chosen: Sequence[Figure],
+    folder: Path,
+    *,
+    budget: Budget = Budget.QUICK,
+    seed: int = 0,
+    format: str = "png",
+    store: Store,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> dict[str, list[Path]]:
+    """Compute and draw figures; each is written as an image and a CSV of everything it shows.
+
+    Returns:
+        The files by figure name.
+
+    Raises:
+        RuntimeError: if a figure could not be computed; the others are written first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    finished = drive(
+        {figure.name: figure.plan(budget, seed) for figure in chosen},
+        store=store,
+        executor=executor,
+        progress=progress,
+    )
+    written, failures = {}, []
+    for name, end in finished.items():
+        if end.error is not None:
+            failures.append(f"{name}: {end.error.traceback or end.error.message}")
+            continue
+        image, table = folder / f"{name}.{format}", folder / f"{name}.csv"
+        write_csv(end.value, table)
+        draw(end.value, image)
+        written[name] = [image, table]
+    if failures:
+        raise RuntimeError("figures that could not be computed: " + "\n".join(failures))
+    return written
+
+
+def write_csv(data: FigureData, path: Path) -> None:
+    """Everything the figure shows, one point or matrix entry a line."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["panel", "series", "role", "x", "y", "low", "high"])
+        for panel in data.panels:
+            if panel.matrix is not None:
+                for (row, column), entry in np.ndenumerate(panel.matrix):
+                    writer.writerow([panel.title, f"row {row}", "matrix", column, repr(float(entry)), "", ""])
+            for series in panel.series:
+                x, y = np.asarray(series.x, float), np.asarray(series.y, float)
+                low = np.full(len(x), np.nan) if series.low is None else np.asarray(series.low, float)
+                high = np.full(len(x), np.nan) if series.high is None else np.asarray(series.high, float)
+                for point in zip(x, y, low, high, strict=True):
+                    numbers = ["" if np.isnan(value) else repr(float(value)) for value in point]
+                    writer.writerow([panel.title, series.label, series.role, *numbers])
+
+
+def draw(data: FigureData, path: Path) -> None:
+    """Draw the panels in a row or grid and save them; the format follows the name."""
+    # The object interface throughout: no global state, no display, safe in any thread.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    columns = data.columns or len(data.panels)
+    rows = -(-len(data.panels) // columns)
+    with mpl.rc_context(fname=STYLE):
+        single = len(data.panels) == 1
+        canvas = Canvas(figsize=(6.4 if single else 3.5 * columns + 0.6, (4.4 if single else 3.1 * rows) + 0.6))
+        FigureCanvasAgg(canvas)
+        axes = canvas.subplots(rows, columns, squeeze=False).ravel()
+        for ax, panel in zip(axes, data.panels, strict=False):
+            (_draw_matrix if panel.matrix is not None else _draw_series)(ax, panel)
+        for ax in axes[len(data.panels) :]:
+            ax.set_visible(False)
+        verdicts = ("\n" if single else "  ·  ").join(data.verdicts)
+        heading = f"{data.title}\n{verdicts}" if verdicts else data.title
+        canvas.suptitle(heading, fontsize=9)
+        canvas.savefig(path)
+
+
+def _draw_matrix(ax: Any, panel: Panel) -> None:
+    matrix = panel.matrix
+    assert matrix is not None
+    limit = panel.limit or float(np.abs(matrix).max()) or 1.0
+    image = ax.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.set_title(panel.title)
+    ax.set_xticks(range(matrix.shape[1]), [str(i + 1) for i in range(matrix.shape[1])])
+    ax.set_yticks(range(matrix.shape[0]), [str(i + 1) for i in range(matrix.shape[0])])
+    ax.grid(visible=False)
+    for (row, column), entry in np.ndenumerate(matrix):
+        dark = abs(entry) > 0.6 * limit
+        ax.text(column, row, f"{entry:.2f}", ha="center", va="center", fontsize=6, color="white" if dark else "black")
+    ax.figure.colorbar(image, ax=ax, shrink=0.8)
+
+
+def _draw_series(ax: Any, panel: Panel) -> None:
+    cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    groups = [s.label.split(":")[0] for s in panel.series if not s.role.startswith(("rival", "trivial"))]
+    colours = {group: cycle[i % len(cycle)] for i, group in enumerate(dict.fromkeys(groups))}
+    for series in panel.series:
+        color = colours.get(series.label.split(":")[0], "0.6")
+        x, y = np.asarray(series.x, float), np.asarray(series.y, float)
+        if series.role == "trivial":
+            ax.plot(x, y, "--", color="black", lw=1, label=series.label, zorder=1)
+        elif series.role == "rival":
+            ax.plot(
+                x, y, "-", color="0.6", lw=1.2, marker="x" if len(x) < 30 else "", ms=4, label=series.label, zorder=1
+            )
+        elif series.role.endswith("marks"):
+            color = "0.6" if series.role.startswith("rival") else color
+            ax.plot(x, y, "_", ms=16, mew=1.8, color=color, label=series.label, zorder=2)
+        elif series.role in ("theory", "baseline"):
+            width = 1.8 if series.role == "theory" else 1.1
+            ax.plot(x, y, "-", color=color, lw=width, label=series.label, zorder=2)
+            if series.margin:
+                ax.fill_between(x, y * (1 - series.margin), y * (1 + series.margin), color=color, alpha=0.2, lw=0)
+        elif len(x) > 30:
+            ax.plot(x, y, "-", color=color, lw=0.9, alpha=0.9, label=series.label, zorder=3)
+            if series.low is not None:
+                ax.fill_between(x, series.low, series.high, color=color, alpha=0.2, lw=0, zorder=2)
+        else:
+            error = None if series.low is None else [y - series.low, np.asarray(series.high) - y]
+            ax.errorbar(x, y, yerr=error, fmt="o", ms=4, color=color, capsize=2, label=series.label, zorder=3)
+    ax.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, xscale=panel.xscale, yscale=panel.yscale)
+    if panel.xticks is not None:
+        ax.set_xticks(panel.xticks, [f"{tick:g}" for tick in panel.xticks])
+        ax.xaxis.minorticks_off()
+    low, high = ax.get_ylim()
+    if panel.yscale == "log" and high < 300 * low:  # too few powers of ten to read the axis by
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    if panel.series:
+        ax.legend(fontsize=6.5)

@@ -1,0 +1,307 @@
+"""The one trainer: an ensemble, an objective, an optimizer; every run ends with a named outcome."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from analysis.engine.quasi_newton import descend
+from analysis.engine.trained import End, Outcome, Record, Trained
+from models.ensemble import Ensemble
+from theory import checks
+
+Objective = Callable[[Ensemble, int], torch.Tensor]
+Progress = Callable[[int, int], None]
+
+OPTIMIZERS = ("lbfgs", "adam", "sgd")
+# Options that would have no effect with the optimizer named are refused rather than ignored.
+FOREIGN_OPTIONS = {
+    "lbfgs": ("momentum", "betas", "weight_decay", "clip", "clip_by", "halve_every", "divergence"),
+    "adam": ("momentum",),
+    "sgd": ("betas",),
+}
+# Stepping first-order methods, all runs are asked whether any is still running only so often: on an accelerator
+# the answer costs a synchronisation.
+ASK_EVERY = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How an ensemble is trained.
+
+    Args:
+        optimizer: ``"lbfgs"`` (run by run, strong Wolfe line search; for exact objectives), ``"adam"`` or
+            ``"sgd"`` (all runs as one tensor program), as in `torch.optim`.
+        steps: Largest number of optimizer steps of a run.
+        learning_rate: Greater than 0. For L-BFGS the first trial step length, 1 if not given; the others must
+            be given one.
+        momentum: SGD only, in [0, 1).
+        betas: Adam only, decay rates of its two moments, in [0, 1).
+        weight_decay: Adam: decoupled, as in AdamW (with 0 the two are the same); SGD: added to the gradient.
+        clip: Largest Frobenius norm of a gradient block; larger blocks are scaled down to it. ``None``: no clipping.
+        clip_by: The blocks: ``"matrix"``, the last two axes of each parameter (each run, layer and head has its
+            own norm; a parameter with fewer axes is one block per run), or ``"run"``, all parameters of a run.
+        halve_every: The learning rate is halved every so many steps; ``None``: constant.
+        tolerance: A run is converged when its gradient norm is at most this multiple of its first one.
+        divergence: Adam and SGD only: a run has diverged when its loss exceeds this multiple of its first loss
+            (absolute value).
+        record_every: The curve holds every so many steps, and the first and the last.
+
+    Raises:
+        ValueError: naming the parameter, its value and what is allowed; also for an option that the optimizer
+            named would ignore.
+
+    Example:
+        >>> Training(optimizer="adam", steps=1000, learning_rate=0.01, clip=0.01).betas
+        (0.9, 0.999)
+    """
+
+    optimizer: Literal["lbfgs", "adam", "sgd"]
+    steps: int
+    learning_rate: float | None = None
+    momentum: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float | None = None
+    clip_by: Literal["matrix", "run"] = "matrix"
+    halve_every: int | None = None
+    tolerance: float = 1e-8
+    divergence: float = 1e6
+    record_every: int = 10
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        put("steps", checks.integer("steps", self.steps, at_least=1))
+        rate = self.learning_rate
+        if rate is None:
+            if self.optimizer != "lbfgs":
+                raise ValueError(f"learning_rate must be given for the optimizer {self.optimizer!r}, got None")
+            rate = 1.0
+        put("learning_rate", checks.real("learning_rate", rate, above=0.0))
+        put("momentum", _below_one("momentum", self.momentum))
+        if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
+        put("betas", tuple(_below_one("betas", beta) for beta in self.betas))
+        put("weight_decay", checks.real("weight_decay", self.weight_decay, at_least=0.0))
+        if self.clip is not None:
+            put("clip", checks.real("clip", self.clip, above=0.0))
+        checks.one_of("clip_by", self.clip_by, ("matrix", "run"))
+        if self.halve_every is not None:
+            put("halve_every", checks.integer("halve_every", self.halve_every, at_least=1))
+        put("tolerance", _below_one("tolerance", self.tolerance))
+        put("divergence", checks.real("divergence", self.divergence, above=1.0))
+        put("record_every", checks.integer("record_every", self.record_every, at_least=1))
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in FOREIGN_OPTIONS[self.optimizer]:
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(f"{name} must be left out for {self.optimizer!r}, got {getattr(self, name)!r}")
+
+
+def _below_one(name: str, value: Any) -> float:
+    number = checks.real(name, value, at_least=0.0)
+    if number >= 1.0:
+        raise ValueError(f"{name} must be less than 1, got {number}")
+    return number
+
+
+def generator(seed: int, run: int, step: int) -> torch.Generator:
+    """A torch generator for the draws of one run at one step, whatever was drawn before.
+
+    The three numbers are mixed by `numpy.random.SeedSequence`, so that neighbouring seeds, runs and steps give
+    unrelated streams, and a run draws the same in any ensemble. (The generator of torch on the CPU starts from
+    32 bits: among a million streams some hundred pairs coincide.)
+
+    Args:
+        seed, run, step: From 0 up.
+
+    Example:
+        >>> round(torch.rand(1, generator=generator(0, 1, 2), dtype=torch.float64).item(), 3)
+        0.398
+    """
+    numbers = (
+        checks.integer("seed", seed, at_least=0),
+        checks.integer("run", run, at_least=0),
+        checks.integer("step", step, at_least=0),
+    )
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def train(
+    ensemble: Ensemble,
+    objective: Objective,
+    training: Training,
+    *,
+    snapshots: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train every run of the ensemble in place, each as if it were alone.
+
+    A run whose loss or gradient is not finite, or whose loss grows beyond bounds, is taken back to the best
+    parameters it had and frozen there; the others go on untouched.
+
+    Args:
+        ensemble: The runs; afterwards it holds the parameters kept.
+        objective: Called as ``objective(ensemble, step)``, it returns the losses, shape (R,), of the ensemble
+            it is given: this one, or under L-BFGS a view of one run of it. Run i of that ensemble has the
+            number ``ensemble.runs[i]``, by which data and draws of its own are to be chosen (`generator`). No
+            loss may depend on another run. L-BFGS passes step 0 always, so that a sampled objective becomes
+            the one of its first sample.
+        training: Optimizer, schedule, tolerances.
+        snapshots: Whether the curve also holds the parameters.
+        progress: Called as ``progress(done, total)`` in steps of the whole work: at recorded steps and at the
+            end.
+
+    Raises:
+        ValueError: if the objective does not return R losses that depend on the parameters.
+
+    Example:
+        >>> class Bowl(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.x = torch.nn.Parameter(torch.ones(2))
+        ...     def forward(self):
+        ...         return ((self.x - torch.arange(2)) ** 2).sum() + 3
+        >>> objective = lambda ensemble, step: ensemble.call("forward")
+        >>> trained = train(Ensemble([Bowl()]), objective, Training(optimizer="lbfgs", steps=50))
+        >>> trained.outcomes, trained.losses.round(9).tolist()
+        (('converged',), [3.0])
+    """
+    record = Record(ensemble, steps=training.steps, every=training.record_every, snapshots=snapshots)
+    if training.optimizer == "lbfgs":
+        end = _quasi_newton(ensemble, objective, training, record, progress)
+    else:
+        end = _first_order(ensemble, objective, training, record, progress)
+    return record.close(end)
+
+
+def _evaluate(ensemble: Ensemble, objective: Objective, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses and gradient norms, stacked (2, R), and the gradient as a vector (R, K)."""
+    with torch.enable_grad():
+        losses = objective(ensemble, step)
+        if not isinstance(losses, torch.Tensor) or losses.shape != (len(ensemble),):
+            got = tuple(losses.shape) if isinstance(losses, torch.Tensor) else type(losses).__name__
+            raise ValueError(f"objective must return losses of shape ({len(ensemble)},), got {got}")
+        if not losses.requires_grad:
+            raise ValueError("objective must return losses that depend on the parameters, got constants")
+        parts = torch.autograd.grad(losses.sum(), list(ensemble.parameters().values()), materialize_grads=True)
+    gradient = torch.cat([part.reshape(len(ensemble), -1) for part in parts], dim=1)
+    return torch.stack((losses.detach(), torch.linalg.vector_norm(gradient, dim=1))), gradient
+
+
+def _clip(ensemble: Ensemble, gradient: torch.Tensor, norms: torch.Tensor, training: Training) -> None:
+    """Scale every block of the gradient (R, K) with a norm above ``clip`` down to it, in place."""
+    if training.clip is None:
+        return
+    if training.clip_by == "run":
+        gradient.mul_((training.clip / norms).clamp(max=1.0).unsqueeze(1))
+        return
+    for part in ensemble.split(gradient).values():
+        # The last two axes, or the one there is; a number per run is its own norm.
+        axes = tuple(range(max(1, part.ndim - 2), part.ndim))
+        size = torch.linalg.vector_norm(part, dim=axes, keepdim=True) if axes else part.abs()
+        part.mul_((training.clip / size).clamp(max=1.0))
+
+
+def _first_order(
+    ensemble: Ensemble, objective: Objective, training: Training, record: Record, progress: Progress | None
+) -> End:
+    vector = ensemble.vector
+    rate = training.learning_rate
+    assert rate is not None
+    optimizer: torch.optim.Optimizer
+    if training.optimizer == "adam":
+        optimizer = torch.optim.AdamW([vector], lr=rate, betas=training.betas, weight_decay=training.weight_decay)
+    else:
+        optimizer = torch.optim.SGD([vector], lr=rate, momentum=training.momentum, weight_decay=training.weight_decay)
+    active = vector.new_ones(len(ensemble), dtype=torch.bool)
+    steps = vector.new_zeros(len(ensemble), dtype=torch.int64)
+    with torch.no_grad():
+        for step in range(training.steps + 1):
+            marks, gradient = _evaluate(ensemble, objective, step)
+            losses, norms = marks
+            if step == 0:
+                first = best = last = marks
+                kept = vector.clone()
+                highest = (training.divergence * losses.abs()).clamp(max=torch.finfo(vector.dtype).max)
+                lowest_norm = training.tolerance * norms
+            last = torch.where(active, marks, last)
+            # A loss or a norm that is not finite makes the left side infinite or no number.
+            good = active & (losses * 0 + norms < torch.inf) & (losses <= highest)
+            settled = norms <= lowest_norm
+            # What is kept: the lowest loss so far, until a run ends well, then the point where it ends.
+            keep = good if step == training.steps else good & ((losses < best[0]) | settled)
+            best = torch.where(keep, marks, best)
+            torch.where(keep.unsqueeze(1), vector, kept, out=kept)
+            active = good & ~settled
+            if record.write(step, marks) and progress is not None:
+                progress(step, training.steps)
+            if step == training.steps or (step % ASK_EVERY == 0 and not bool(active.any())):
+                break
+            steps += active
+            if training.halve_every is not None:
+                optimizer.param_groups[0]["lr"] = rate * 0.5 ** (step // training.halve_every)
+            _clip(ensemble, gradient, norms, training)
+            vector.grad = gradient
+            optimizer.step()
+            torch.where(active.unsqueeze(1), vector, kept, out=vector)
+        vector.copy_(kept)
+        vector.grad = None
+    if progress is not None:
+        progress(training.steps, training.steps)
+
+    def outcome(loss: float, norm: float, run: int) -> Outcome:
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            return "nan"
+        if loss > highest[run]:
+            return "diverged"
+        return "converged" if norm <= lowest_norm[run] else "budget"
+
+    outcomes = [outcome(loss, norm, run) for run, (loss, norm) in enumerate(last.T.tolist())]
+    return End(best[0], best[1], first[1], outcomes, steps)
+
+
+def _quasi_newton(
+    ensemble: Ensemble, objective: Objective, training: Training, record: Record, progress: Progress | None
+) -> End:
+    assert training.learning_rate is not None
+    total = len(ensemble) * training.steps
+    ends = []
+    for position in range(len(ensemble)):
+        view = ensemble.select(position)
+
+        def evaluate(view: Ensemble = view) -> tuple[float, float, torch.Tensor]:
+            marks, gradient = _evaluate(view, objective, 0)
+            return *marks[:, 0].tolist(), gradient
+
+        def visit(step: int, loss: float, norm: float, position: int = position) -> None:
+            if record.write(step, torch.tensor([loss, norm], dtype=torch.float64), position) and progress is not None:
+                progress(position * training.steps + step, total)
+
+        ends.append(
+            descend(
+                view.vector,
+                evaluate,
+                steps=training.steps,
+                learning_rate=training.learning_rate,
+                tolerance=training.tolerance,
+                visit=visit,
+            )
+        )
+    if progress is not None:
+        progress(total, total)
+    return End(
+        losses=torch.tensor([end.loss for end in ends], dtype=torch.float64),
+        norms=torch.tensor([end.norm for end in ends], dtype=torch.float64),
+        first_norms=torch.tensor([end.first_norm for end in ends], dtype=torch.float64),
+        outcomes=[end.outcome for end in ends],
+        steps=torch.tensor([end.steps for end in ends]),
+    )

@@ -1,0 +1,40 @@
+"""Verdicts: one rule for each kind of statement, and what it may conclude from measured numbers.
+
+A rule is a frozen dataclass fixed before anything is measured; ``rule.judge(measured, predicted, ...)`` holds
+a measurement against a prediction. A rival is judged by the same rule on the same measurement, with its own
+prediction. The quantifier of the statement decides the rule: a failed training refutes no theorem about a
+minimum, and no sample proves a bound.
+"""
+
+from analysis.engine.verdict.decision import spend
+from analysis.engine.verdict.exact import BoundForAll, GlobalMinimum, Identity
+from analysis.engine.verdict.exists import AtMost, BoundExists
+from analysis.engine.verdict.measurement import Runs
+from analysis.engine.verdict.outcome import (
+    Outcome,
+    Rule,
+    Verdict,
+    combine,
+    not_applicable,
+    worst_case,
+)
+from analysis.engine.verdict.sampled import Convergence, Expectation, Rate
+
+__all__ = [
+    "AtMost",
+    "BoundExists",
+    "BoundForAll",
+    "Convergence",
+    "Expectation",
+    "GlobalMinimum",
+    "Identity",
+    "Outcome",
+    "Rate",
+    "Rule",
+    "Runs",
+    "Verdict",
+    "combine",
+    "not_applicable",
+    "spend",
+    "worst_case",
+]
