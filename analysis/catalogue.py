@@ -1,0 +1,72 @@
+"""The catalogue: every claim and figure of every family."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from analysis.engine.claim import Budget, Claim, registry
+
+if TYPE_CHECKING:
+    from analysis.engine.figure import Figure
+
+FAMILIES = ("regression",)
+
+
+class MissingExtra(ImportError):
+    """What trains or draws needs the extra ``models``."""
+
+
+def _load(part: str) -> None:
+    for family in FAMILIES:
+        try:
+            import_module(f"analysis.{family}.{part}")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in ("torch", "matplotlib"):
+                raise
+            raise MissingExtra(
+                f"this needs {error.name}, which the base install leaves out: pip install 'plumbline[models]'"
+            ) from None
+
+
+def catalogue() -> dict[str, Claim]:
+    """All claims by name.
+
+    Raises:
+        MissingExtra: if torch is not installed.
+    """
+    _load("claims")
+    return registry()
+
+
+def catalogue_markdown() -> str:
+    """The catalogue as a page: docs/claims.md is this text, and a test keeps it so."""
+    lines = [
+        "# The catalogue of claims",
+        "",
+        "Generated from the registry by `plumbline claims --markdown > docs/claims.md`. The kind of a claim decides",
+        "the statistic of its verdict, see the README. Every rival has to come out REFUTED by the measurement of its",
+        "claim.",
+        "",
+    ]
+    for claim in catalogue().values():
+        lines += [f"## {claim.name}", "", claim.statement, "", f"- family: {claim.family}", f"- kind: {claim.kind}"]
+        lines += [f"- status: {claim.status}", f"- source: {claim.source}"]
+        lines += [f"- condition: {sentence}" for sentence in claim.conditions]
+        lines += [
+            f"- cases at {budget}: {'; '.join(claim.cases(budget))}" for budget in (Budget.QUICK, Budget.STANDARD)
+        ]
+        lines += [f"- rival *{name}*: {description}" for name, description in claim.rivals.items()] + [""]
+    return "\n".join(lines)
+
+
+def figures() -> dict[str, Figure]:
+    """All figures by name.
+
+    Raises:
+        MissingExtra: if torch or matplotlib is not installed.
+    """
+    _load("figures")
+    from analysis.engine.figure import figure_registry
+
+    return figure_registry()

@@ -1,0 +1,1 @@
+"""In-context regression: experiments, claims and figures."""

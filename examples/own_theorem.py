@@ -1,0 +1,30 @@
+"""Your own theorem: a transformer trained on N(0, I) and tested on N(0, 2 I) has the risk R(A*) of the test task."""
+
+from analysis import Evidence, Expectation, Store, check, claim
+from analysis.regression.experiments import SampledRisk, TrainLinearTransformer
+from theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
+
+TRAIN, TEST = RegressionTask(2, 12), RegressionTask(2, 12, covariance=[[2, 0], [0, 2]])
+
+
+@claim(
+    family="own", kind="expectation", status="derived here", source="me, yesterday",
+    statement="Trained on N(0, I) and tested on N(0, 2 I), the risk is R(A*) of the test task.",
+    rivals={"scales like the labels": "twice the training risk"}, cases=lambda budget: {"d=2, n=12": (TRAIN, TEST)},
+)  # fmt: skip
+def covariate_shift(case, budget, seed):
+    train, test = case
+    trained = yield TrainLinearTransformer(task=train, seed=seed)
+    weights = trained["key_query"][0].tolist()
+    sampled = yield SampledRisk(task=test, predictor="transformer", key_query=weights, seed=seed)
+    best = one_step_optimum(train)
+    return Evidence(
+        rule=Expectation(0.05, scale=zero_predictor_risk(test), draws_per_batch=4000),
+        measured=sampled["batch_means"],
+        predicted=one_step_risk(test, best.preconditioner),
+        rivals={"scales like the labels": 2 * best.loss},
+    )
+
+
+if __name__ == "__main__":
+    print(check([covariate_shift], store=Store(None))[0].verdict.reason)

@@ -1,0 +1,67 @@
+"""What the README prints is what happens."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from analysis import Outcome, Store, catalogue, check
+from analysis.cli import app
+from analysis.engine import claim as claim_module
+from theory.regression import multi_step_optimum
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_own_theorem_is_printed_whole_short_and_comes_out_consistent(monkeypatch):
+    """The example in the README is the file, has at most 30 lines, and its verdicts are as promised."""
+    monkeypatch.setattr(claim_module, "_REGISTRY", dict(claim_module._REGISTRY))
+    source = (ROOT / "examples" / "own_theorem.py").read_text(encoding="utf-8")
+    own = runpy.run_path(str(ROOT / "examples" / "own_theorem.py"))["covariate_shift"]
+    (result,) = check([own], store=Store(None))
+
+    assert source.rstrip() in README
+    assert len(source.splitlines()) <= 30
+    assert result.verdict.outcome is Outcome.CONSISTENT, result.verdict.reason
+    assert [rival.outcome for rival in result.rivals.values()] == [Outcome.REFUTED]
+
+
+def test_own_model_lines_stand_in_the_example():
+    """The excerpt about one's own model is taken from the file."""
+    source = (ROOT / "examples" / "own_model.py").read_text(encoding="utf-8")
+    block = README.split("trains one for a few seconds and asks:")[1].split("```python\n")[1].split("```")[0]
+
+    assert all(line.split("  #")[0] in source for line in block.splitlines())
+
+
+def test_printed_number_is_the_number():
+    """The import on the first screen."""
+    assert f"# {multi_step_optimum(3, dim=5, context_length=20).loss!r}" in README
+
+
+def test_every_plumbline_command_in_a_shell_block_runs(tmp_path, monkeypatch):
+    """The commands under the finding, as printed."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("plumbline ")]
+
+    assert len(commands) >= 2
+    for command in commands:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert result.exit_code == 0, f"{command}: {result.output}"
+
+
+def test_table_on_the_first_screen_names_the_catalogue():
+    """The printed table is of this catalogue: every claim is in it (long names are cut), and the last line counts."""
+    table = README.split("```text\n")[1].split("```")[0]
+    rivals = sum(len(claim.rivals) for claim in catalogue().values() if not claim.conditions)
+
+    for name in catalogue():
+        assert name[:22] in table
+    assert f"{rivals} of {rivals} rivals refuted" in table
+    assert f"{len(catalogue())} claims" in table
