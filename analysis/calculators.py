@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated, Any, get_args, get_type_hints
@@ -21,14 +22,18 @@ NOT_AT_THE_SHELL = ("spectral_moments", "spectral_quadrature")
 
 
 def calculators() -> dict[str, Callable[..., Any]]:
-    """All calculators by their name at the shell (dashes for underscores)."""
-    found: dict[str, Callable[..., Any]] = {}
-    for family in FAMILIES:
-        for name in family.__all__:
-            function = getattr(family, name)
-            if inspect.isfunction(function) and name not in NOT_AT_THE_SHELL:
-                found[name.replace("_", "-")] = function
-    return found
+    """All calculators by their name at the shell: dashes for underscores, after the family where two share a name."""
+    found = [
+        (family.__name__.split(".")[-1], name, function)
+        for family in FAMILIES
+        for name in family.__all__
+        if inspect.isfunction(function := getattr(family, name)) and name not in NOT_AT_THE_SHELL
+    ]
+    uses = Counter(name for _, name, _ in found)
+    return {
+        (name if uses[name] == 1 else f"{family}_{name}").replace("_", "-"): function
+        for family, name, function in found
+    }
 
 
 def command(function: Callable[..., Any]) -> Callable[..., None]:
@@ -38,21 +43,17 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
     as ``0.5,1.2``.
     """
     parameters = _options(function)
-    task_names, call_names = [], []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name == "task":
-            task_names = [p.name for p in _options(theory.regression.RegressionTask)]
-        else:
-            call_names.append(parameter.name)
+    hints = get_type_hints(function)
+    names = list(inspect.signature(function).parameters)
+    tasks = {name: task for name in names if (task := _task_type(hints[name])) is not None}
 
     def run(**given: Any) -> None:
         as_json = given.pop("json")
         values = {name: _parsed(name, value) for name, value in given.items() if value is not None}
         try:
-            arguments = {name: values[name] for name in call_names if name in values}
-            if task_names:
-                chosen = {name: values[name] for name in task_names if name in values}
-                arguments["task"] = theory.regression.RegressionTask(**chosen)
+            arguments = {name: values[name] for name in names if name in values and name not in tasks}
+            for name, task in tasks.items():
+                arguments[name] = task(**{p.name: values[p.name] for p in _options(task) if p.name in values})
             result = function(**arguments)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
@@ -76,8 +77,9 @@ def _options(function: Callable[..., Any]) -> list[inspect.Parameter]:
     helps = _argument_help(function)
     result = []
     for name, parameter in inspect.signature(function).parameters.items():
-        if name == "task":
-            result += _options(theory.regression.RegressionTask)
+        task = _task_type(hints[name])
+        if task is not None:
+            result += _options(task)
             continue
         required = parameter.default is inspect.Parameter.empty
         kind, metavar = _shell_type(hints[name])
@@ -92,6 +94,12 @@ def _options(function: Callable[..., Any]) -> list[inspect.Parameter]:
             )
         )
     return result
+
+
+def _task_type(hint: Any) -> type | None:
+    """The task that a parameter of this type can be: a dataclass, alone or among others."""
+    kinds = (hint, *get_args(hint))
+    return next((kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
 
 
 def _shell_type(hint: Any) -> tuple[type, str | None]:

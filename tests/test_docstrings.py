@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 
 import pytest
@@ -25,10 +26,11 @@ def test_examples_print_what_they_say(name):
     assert result.failed == 0
 
 
-def test_public_calculators_have_examples():
-    """Every public function of theory.regression shows an example with a number."""
-    package = importlib.import_module("theory.regression")
-    for name in package.__all__:
+@pytest.mark.parametrize("family", [name for name in modules("theory") if name.count(".") == 1])
+def test_public_calculators_have_examples(family):
+    """Every public function and task of a family's theory shows an example with a number."""
+    package = importlib.import_module(family)
+    for name in getattr(package, "__all__", ()):
         member = getattr(package, name)
-        if not isinstance(member, type) or name == "RegressionTask":
+        if inspect.isfunction(member) or name.endswith("Task"):
             assert doctest.DocTestFinder(recurse=False).find(member, name)[0].examples, name

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from analysis.engine.cases import by_budget
 from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.verdict import BoundForAll, Expectation
-from analysis.regression.cases import by_budget, random_task, rotated_task
+from analysis.regression.cases import random_task, rotated_task
 from analysis.regression.claims.multi_step import DepthCase, train_layers
 from analysis.regression.experiments import SampledRisk
 from theory.regression import (

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
+from analysis.engine.cases import by_budget
 from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.training import Training
 from analysis.engine.verdict import BoundForAll, Expectation, GlobalMinimum, Runs
-from analysis.regression.cases import by_budget, rotated_task
+from analysis.regression.cases import rotated_task
 from analysis.regression.claims.multi_step import STATIONARY, DepthCase, train_layers
 from analysis.regression.experiments import RareEventRisk, TrainLinearTransformer
 from models.regression import wishart_design

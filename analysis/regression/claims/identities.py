@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from analysis.engine.cases import by_budget
 from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.training import generator
 from analysis.engine.verdict import Identity
-from analysis.regression.cases import by_budget, random_task, rotated_task
+from analysis.regression.cases import random_task, rotated_task
 from analysis.regression.experiments import Method
 from models.regression import LinearTransformer, one_step_population_risk, sample_prompts, wishart_design
 from theory.regression import (

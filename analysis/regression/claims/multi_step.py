@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from analysis.engine.cases import by_budget
 from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.training import Training
 from analysis.engine.verdict import BoundForAll, Convergence, GlobalMinimum, Rate, Runs
-from analysis.regression.cases import by_budget, rotated_task
+from analysis.regression.cases import rotated_task
 from analysis.regression.experiments import TrainLinearTransformer, whitened_step_sizes
 from theory.regression import (
     RegressionTask,

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from analysis.engine.cases import by_budget, fraction, runs
 from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.training import Training
 from analysis.engine.verdict import AtMost, BoundExists, Convergence, Expectation, GlobalMinimum, Rate, Runs
-from analysis.regression.cases import by_budget, fraction, random_task, rotated_task, runs
+from analysis.regression.cases import random_task, rotated_task
 from analysis.regression.experiments import Method, SampledRisk, TrainLinearTransformer
 from models.regression import LinearTransformer
 from theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
