@@ -1,67 +1,11 @@
-"""Break every formula of theory.regression by one token, and see whether the theory tests turn red.
+"""Mutations of theory.regression."""
 
-    python tests/mutations.py              all mutations
-    python tests/mutations.py noisy 3      those of files whose path contains "noisy", and mutation number 3
-    python tests/mutations.py --list       numbers, files and changes
-
-Each mutation is applied to a temporary copy of theory/ and tests/; the working tree is not touched. Tests of the
-mutated module run first, then all of tests/theory; the first failure ends the run. Prints "caught" or "SURVIVED" for
-each mutation and exits with the number of survivors. A mutation that makes a test run endlessly is caught by the clock.
-"""
-
-from __future__ import annotations
-
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from dataclasses import dataclass
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 600
-"""A run of the tests that takes longer is taken as caught."""
-FIRST = {
-    "asymptotics": "test_asymptotics",
-    "estimators": "test_estimators",
-    "gd_plus_plus": "test_gd_plus_plus",
-    "gradient_descent": "test_gradient_descent",
-    "linear_attention": "test_linear_attention",
-    "multi_step": "test_multi_step",
-    "noisy": "test_noisy",
-    "one_step": "test_one_step",
-    "spectrum": "test_spectrum",
-    "task": "test_regression_task",
-    "wishart": "test_wishart_moments",
-}
-"""The test module to run first for each module of theory/regression."""
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """Replace ``old``, which occurs exactly once in the file, by ``new``."""
-
-    module: str
-    old: str
-    new: str
-
-    def apply(self, root: Path) -> None:
-        """Change the file below ``root``."""
-        path = root / "theory" / "regression" / f"{self.module}.py"
-        source = path.read_text()
-        if source.count(self.old) != 1:
-            raise ValueError(f"{self.old!r} must occur once in {path.name}, got {source.count(self.old)} times")
-        path.write_text(source.replace(self.old, self.new))
-
-
-def _of(module: str, *changes: tuple[str, str]) -> list[Mutation]:
-    return [Mutation(module, old, new) for old, new in changes]
-
+from tests.mutations import of
 
 MUTATIONS = [
-    *_of(
-        "task",
+    *of(
+        "regression/task",
+        "test_regression_task",
         ("return 1 / d, 1 / (d * (d + 2))", "return 1 / d, 1 / (d * (d + 1))"),
         ("return 1 / d, 1 / (d", "return 2 / d, 1 / (d"),
         ("math.sqrt(10 * self.gamma_shape) / d", "math.sqrt(11 * self.gamma_shape) / d"),
@@ -70,8 +14,9 @@ MUTATIONS = [
         ("return self.radial_moments[0] * self", "return self.radial_moments[1] * self"),
         ("np.sum(self.weight_covariance_matrix * self.second", "np.sum(self.weight_covariance_matrix + self.second"),
     ),
-    *_of(
-        "wishart",
+    *of(
+        "regression/wishart",
+        "test_wishart_moments",
         ("scale = d ** parts.count(0)\n    parts", "scale = n ** parts.count(0)\n    parts"),
         ("leg = m + (q > 0)", "leg = m + (q > 1)"),
         ("bottom = (2 * p - 1 + leg)", "bottom = (2 * p + 1 + leg)"),
@@ -92,8 +37,9 @@ MUTATIONS = [
         ("sorted([*others, k - 1 + q])", "sorted([*others, k - 2 + q])"),
         ("Fraction(_trace_moment(k, d, n), d * n**k)", "Fraction(_trace_moment(k, d, n), n * n**k)"),
     ),
-    *_of(
-        "spectrum",
+    *of(
+        "regression/spectrum",
+        "test_spectrum",
         ("t, w = _gauss(d, n, count, int(radau))", "t, w = _gauss(n, d, count, int(radau))"),
         ("w = w / t", "w = w * t"),
         ("christoffel_at_zero(count, d, n)", "christoffel_at_zero(count - 1, d, n)"),
@@ -116,8 +62,9 @@ MUTATIONS = [
         ("mpmath.mpf(10) ** (-25)", "mpmath.mpf(10) ** (-2)"),
         ("weights.append(float(1 / squares))", "weights.append(float(2 / squares))"),
     ),
-    *_of(
-        "one_step",
+    *of(
+        "regression/one_step",
+        "test_one_step",
         ("root = square_root(task.weight", "root = square_root(task.co"),
         ("alpha = (n - 1) / n * k1**2", "alpha = (n - 1) / n * k1"),
         ("alpha = (n - 1) / n", "alpha = (n + 1) / n"),
@@ -137,8 +84,9 @@ MUTATIONS = [
         ("float(bias + k1 / m", "float(bias + k1 / task.context_length"),
         ("(spread @ a) * (a @ s)", "(spread @ a) * (s @ a)"),
     ),
-    *_of(
-        "multi_step",
+    *of(
+        "regression/multi_step",
+        "test_multi_step",
         ("rule = spectral_quadrature(steps + 1, d, n)\n    with", "rule = spectral_quadrature(steps, d, n)\n    with"),
         ("np.prod(1 - np.multiply", "np.prod(1 + np.multiply"),
         ("float(d * rule.weights @ residual**2)", "float(n * rule.weights @ residual**2)"),
@@ -153,8 +101,9 @@ MUTATIONS = [
         ("rtol=1e-15", "rtol=1e-9"),
         ("return d * christoffel_at_zero(degree, d, n)", "return d * christoffel_at_zero(degree, n, d)"),
     ),
-    *_of(
-        "noisy",
+    *of(
+        "regression/noisy",
+        "test_noisy",
         ("m = spectral_moments(d, n, 2 * steps + 1)", "m = spectral_moments(n, d, 2 * steps + 1)"),
         ("s = noise / n\n", "s = noise / d\n"),
         ("m[i + j + 2] + s * m", "m[i + j + 2] - s * m"),
@@ -176,8 +125,9 @@ MUTATIONS = [
         ("return not np.iscomplexobj", "return np.iscomplexobj"),
         ("factor = rows[i][k] / rows[k][k]", "factor = rows[k][i] / rows[k][k] * 2"),
     ),
-    *_of(
-        "gd_plus_plus",
+    *of(
+        "regression/gd_plus_plus",
+        "test_gd_plus_plus",
         ("rule = spectral_quadrature((3**layers - 1) // 2 + 1, d, n)\n    with",
          "rule = spectral_quadrature((3**layers - 1) // 2, d, n)\n    with"),
         ("float(d * rule.weights @ residual_polynomial", "float(n * rule.weights @ residual_polynomial"),
@@ -195,8 +145,9 @@ MUTATIONS = [
         ("found.append((2 * float(fit.cost)", "found.append((float(fit.cost)"),
         ("bound = float(degree_bound((3**layers - 1) // 2", "bound = float(degree_bound((3**layers + 1) // 2"),
     ),
-    *_of(
-        "gradient_descent",
+    *of(
+        "regression/gradient_descent",
+        "test_gradient_descent",
         ("float(sum(c * eta**k for", "float(sum(c * eta ** (k + 1) for"),
         ("[c * unit**k for", "[c * unit ** (k + 1) for"),
         ("slope = [k * mpmath", "slope = [(k + 1) * mpmath"),
@@ -225,8 +176,9 @@ MUTATIONS = [
         ("total += 2 * sum(inner(i, marked", "total += sum(inner(i, marked"),
         ("marked - i + b - 1, e=0)", "marked - i + b, e=0)"),
     ),
-    *_of(
-        "asymptotics",
+    *of(
+        "regression/asymptotics",
+        "test_asymptotics",
         ("loss = gamma**steps / np.sum", "loss = gamma ** (steps + 1) / np.sum"),
         ("1 / np.sum(gamma**-powers)", "1 / np.sum(gamma**powers)"),
         ("powers = np.arange(steps + 1)", "powers = np.arange(steps)"),
@@ -247,8 +199,9 @@ MUTATIONS = [
         ("return 2 * rho / (beta + root)", "return 2 * rho / (beta - root)"),
         ("else (root - beta) / 2", "else (root + beta) / 2"),
     ),
-    *_of(
-        "estimators",
+    *of(
+        "regression/estimators",
+        "test_estimators",
         ("bias = task.signal * max(0.0, 1 - n / d)", "bias = task.signal * max(0.0, 1 - d / n)"),
         ("if abs(n - d) <= 1:", "if abs(n - d) <= 0:"),
         ("(d if n > d else n) * noise", "(d if n < d else n) * noise"),
@@ -267,8 +220,9 @@ MUTATIONS = [
         ("Estimate(task.signal * (1 - n / d)", "Estimate(task.signal * (1 - 1 / d)"),
         ("if task.noise_variance == 0 and n >= d:", "if task.noise_variance == 0 and n > d:"),
     ),
-    *_of(
-        "linear_attention",
+    *of(
+        "regression/linear_attention",
+        "test_linear_attention",
         ("one_step_risk(task, -q[0].sum(0))", "one_step_risk(task, q[0].sum(0))"),
         ("one_step_risk(task, -q[0].sum(0))", "one_step_risk(task, -q[0][0])"),
         ("p[:, d, :d], p[:, d, d]", "p[:, :d, d], p[:, d, d]"),
@@ -325,75 +279,3 @@ MUTATIONS = [
         ("values.std(ddof=1) / np.sqrt(len(values))", "values.std(ddof=1) / len(values)"),
     ),
 ]  # fmt: skip
-
-
-def _tests_fail(root: Path, arguments: list[str]) -> bool:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-n0",
-        "-p",
-        "no:cacheprovider",
-        "--hypothesis-profile=mutations",
-    ]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    try:
-        result = subprocess.run([*command, *arguments], cwd=root, timeout=SECONDS, **quiet)
-    except subprocess.TimeoutExpired:
-        return True
-    if result.returncode not in (0, 1, 2):  # 1: tests failed, 2: interrupted by an error while collecting
-        raise RuntimeError(f"pytest ended with code {result.returncode}")
-    return result.returncode != 0
-
-
-def _copy(root: Path) -> None:
-    for folder in ("theory", "tests"):
-        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", root)
-
-
-def survives(mutation: Mutation) -> bool:
-    """Whether the tests stay green with this mutation."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        _copy(root)
-        mutation.apply(root)
-        first = f"tests/theory/regression/{FIRST[mutation.module]}.py"
-        return not _tests_fail(root, [first]) and not _tests_fail(root, ["tests/theory", f"--deselect={first}"])
-
-
-def main(arguments: list[str]) -> int:
-    """Run the chosen mutations; return the number of survivors."""
-    chosen = [
-        (number, mutation)
-        for number, mutation in enumerate(MUTATIONS)
-        if not arguments or str(number) in arguments or any(word in mutation.module for word in arguments)
-    ]
-    if "--list" in arguments:
-        for number, mutation in enumerate(MUTATIONS):
-            print(f"{number:3} {mutation.module:18} {mutation.old!r} -> {mutation.new!r}")
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        _copy(Path(folder))
-        if _tests_fail(Path(folder), ["tests/theory"]):
-            raise RuntimeError("tests/theory must pass before it is asked to fail")
-    survivors = 0
-    for number, mutation in chosen:
-        started = time.monotonic()
-        survived = survives(mutation)
-        survivors += survived
-        verdict = "SURVIVED" if survived else "caught"
-        print(
-            f"{number:3} {verdict:8} {time.monotonic() - started:5.1f} s  {mutation.module}: "
-            f"{mutation.old!r} -> {mutation.new!r}",
-            flush=True,
-        )
-    print(f"{len(chosen) - survivors} of {len(chosen)} mutations caught")
-    return survivors
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
