@@ -173,7 +173,13 @@ def _print_results(results: list[ClaimResult]) -> None:
     table.add_column("nearest rival")
     table.add_column("verdict")
     table.add_column("off by", justify="right")
+    several = len({result.claim.family for result in results}) > 1
+    family = None
     for result in results:
+        if several and result.claim.family != family:
+            family = result.claim.family
+            table.add_section()
+            table.add_row(f"[bold]{family}[/]")
         verdict = result.verdict
         row = [result.claim.name, _coloured(verdict.outcome), _short(verdict.discrepancy), _short(verdict.margin)]
         rival = _nearest_rival(result)
