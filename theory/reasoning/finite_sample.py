@@ -120,7 +120,8 @@ def excess_risk_bound(
               ε = \sqrt{\tfrac{\log(2/δ)}{2m}} < α(1-α)
 
     Hoeffding gives |α − α̂| ≤ ε, and KL2(α‖α̂) ≤ (α − α̂)²/(α̂(1−α̂)). The condition ε < α(1−α) also excludes degenerate
-    samples. Four to ten times the exact quantile at the published sizes.
+    samples. Four to ten times the exact quantile at δ = 0.05 and the published
+    sizes.
 
     Args:
         task: A task with noise.

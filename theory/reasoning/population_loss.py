@@ -205,9 +205,11 @@ def output_probabilities(
         return softmax_probabilities(task, number, feed_forward=feed_forward, noise_estimate=noise_estimate)
     if attention == "relu":
         number = max(number, 0.0)
-    gamma = noise_logit(estimate) + kappa * number if task.noise else 0.0
-    others = math.log(task.vocab_size - 2)
-    log_sum = float(np.logaddexp(np.logaddexp(number, gamma), others))
+    if task.noise and kappa:
+        found = _logistic(number - log_distance(task, estimate))  # 1/(1 + (1−α̂)(N−2) e^{−λ})
+        return AnswerProbabilities((1 - estimate) * found, estimate * found)
+    gamma = noise_logit(estimate) if task.noise else 0.0
+    log_sum = float(np.logaddexp(np.logaddexp(number, gamma), math.log(task.vocab_size - 2)))
     return AnswerProbabilities(math.exp(number - log_sum), math.exp(gamma - log_sum))
 
 
