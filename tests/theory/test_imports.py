@@ -1,6 +1,7 @@
 """What theory may import: proven in a fresh interpreter and on the source of every module."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ SOURCES = sorted((ROOT / "theory").rglob("*.py"))
 
 def test_importing_theory_loads_nothing_slow():
     """A fresh interpreter has none of the slow modules after importing all of theory's public packages."""
-    assert loaded_after("import theory, theory.regression") == []
+    assert loaded_after("import theory, theory.regression, theory.reasoning") == []
 
 
 def test_the_check_can_fail():
@@ -56,10 +57,10 @@ def test_the_check_can_fail():
     assert "mpmath" in loaded_after("import theory.regression as t; t.multi_step_optimum(1, 2, 3)")
 
 
-def test_public_names_are_complete():
-    """`__all__` of the regression package is sorted, importable, and all that its __init__ imports."""
-    import theory.regression as package
-
+@pytest.mark.parametrize("family", ["regression", "reasoning"])
+def test_public_names_are_complete(family):
+    """`__all__` of the package is sorted, importable, and all that its __init__ imports."""
+    package = importlib.import_module(f"theory.{family}")
     assert package.__all__ == sorted(package.__all__)
     tree = ast.parse(Path(package.__file__).read_text())
     imported = {
