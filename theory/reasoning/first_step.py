@@ -13,6 +13,9 @@ MAX_VOCABULARY = 2000
 def key_query_gradient(task: ReasoningTask) -> np.ndarray:
     r"""Return the trigger rows of ∂L/∂W at W = 0: linear attention, value matrix I, no noise.
 
+    ReLU attention max(s + ε, 0) has the same up to the published offset ε = 1e-8. The rows Ẽ, which W also has, look at
+    the last but one token; they are not zero and not returned.
+
     In the basis E(0)…E(N−1), Ẽ(0)…Ẽ(N−1) of the keys (Ẽ(v): the token *before* is v), the row of trigger q has
 
     .. math:: E(q): \tfrac{2}{NQ}, \quad E(o): \tfrac1Q \Big(\tfrac{m + 1/Y}{N} - \tfrac{m+1}{Y}\Big), \quad
