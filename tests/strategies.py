@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from theory.reasoning import ReasoningTask
 from theory.regression import RegressionTask
 
 seeds = st.integers(0, 2**32 - 1)
@@ -52,3 +53,21 @@ def regression_tasks(
         covariate_law=law,
         gamma_shape=draw(st.floats(0.1, 5)) if law == "gamma" else None,
     )
+
+
+@st.composite
+def reasoning_tasks(
+    draw: st.DrawFn,
+    *,
+    max_vocab_size: int = 12,
+    max_sentence_length: int = 12,
+    noise: st.SearchStrategy[float] | None = None,
+    unseen: bool = False,
+) -> ReasoningTask:
+    """A reasoning task with or without label noise; with ``unseen`` at least one output stays unseen."""
+    level = draw(st.just(0.0) | st.floats(0.02, 0.98) if noise is None else noise)
+    triggers = draw(st.integers(1, 3))
+    outputs = draw(st.integers(1, 3))
+    vocab_size = draw(st.integers(triggers + outputs + 1 + unseen, max_vocab_size))
+    length = draw(st.integers(6 if level else 3, max_sentence_length))
+    return ReasoningTask(vocab_size, length, triggers, outputs, level)

@@ -1,0 +1,229 @@
+"""Closed-form losses, derivatives and probabilities against dense models on every sentence of small tasks."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import reasoning_references as references
+from tests.strategies import reasoning_tasks
+from theory.reasoning import (
+    ReasoningTask,
+    batch_loss_deviation,
+    bayes_risk,
+    enumerate_population,
+    feed_forward_gap,
+    limit_loss,
+    minimum_loss,
+    optimal_scale,
+    output_probabilities,
+    population_loss,
+    population_loss_derivative,
+    softmax_loss,
+)
+
+ATTENTIONS = ("linear", "relu", "softmax")
+SMALL = {"max_vocab_size": 7, "max_sentence_length": 7}
+models = st.fixed_dictionaries({"attention": st.sampled_from(ATTENTIONS), "feed_forward": st.sampled_from(("F", "FA"))})
+estimates = st.none() | st.floats(0.02, 0.98)
+
+
+def given_estimate(task, estimate):
+    return estimate if task.noise else None
+
+
+@given(task=reasoning_tasks(**SMALL), model=models, estimate=estimates, scale=st.floats(-8, 12), unseen=st.booleans())
+@settings(max_examples=60)
+def test_loss_equals_enumeration(task, model, estimate, scale, unseen):
+    """Every model at every scale, on trained and on unseen outputs, from the dense matrices."""
+    estimate, unseen = given_estimate(task, estimate), unseen and bool(task.unseen_tokens)
+    population = enumerate_population(task, unseen=unseen)
+    logits = references.model_logits(population, scale, estimate=estimate, **model)
+    value = population_loss(task, scale, noise_estimate=estimate, **model)
+    # 1e-12: sums of up to 2e4 products of numbers of the size of the scale.
+    assert value == pytest.approx(references.mean_loss(population, logits), rel=1e-12, abs=1e-12)
+
+
+@given(task=reasoning_tasks(**SMALL), model=models, estimate=estimates, scale=st.floats(-8, 12))
+@settings(max_examples=40)
+def test_probabilities_equal_enumeration(task, model, estimate, scale):
+    """The mean probability of the output token and of the noise token."""
+    estimate = given_estimate(task, estimate)
+    population = enumerate_population(task)
+    logits = references.model_logits(population, scale, estimate=estimate, **model)
+    probabilities = np.exp(references.log_probabilities(logits))
+    found = output_probabilities(task, scale, noise_estimate=estimate, **model)
+    own = probabilities[np.arange(len(probabilities)), population.outputs]
+    assert found.output == pytest.approx(population.probabilities @ own, rel=1e-11)
+    assert found.noise_token == pytest.approx(population.probabilities @ probabilities[:, -1], rel=1e-11)
+
+
+@given(task=reasoning_tasks(**SMALL), model=models, estimate=estimates, scale=st.floats(-8, 12))
+@settings(max_examples=40)
+def test_derivative_equals_differences(task, model, estimate, scale):
+    """Central differences of the dense loss, Richardson extrapolated; kinks of the ReLU left out."""
+    estimate = given_estimate(task, estimate)
+    if model["attention"] == "relu" and abs(scale) < 0.01:
+        scale += 0.02
+    population = enumerate_population(task)
+
+    def loss(x):
+        return references.mean_loss(population, references.model_logits(population, x, estimate=estimate, **model))
+
+    h = 1e-3
+    slopes = [(loss(scale + k * h) - loss(scale - k * h)) / (2 * k * h) for k in (1, 2)]
+    found = population_loss_derivative(task, scale, noise_estimate=estimate, **model)
+    # The h⁴ term is below 1e-11, the rounding of the differences below 1e-11.
+    assert found == pytest.approx((4 * slopes[0] - slopes[1]) / 3, rel=1e-9, abs=1e-10)
+
+
+@given(task=reasoning_tasks(**SMALL), model=models, scale=st.floats(0, 6))
+@settings(max_examples=40)
+def test_batch_deviation_equals_enumeration(task, model, scale):
+    """The exact variance of a sentence's loss over the population, linear and ReLU attention."""
+    if model["attention"] == "softmax":
+        model = {**model, "attention": "relu"}
+    population = enumerate_population(task)
+    losses = -references.log_probabilities(references.model_logits(population, scale, **model))
+    joint = population.probabilities[:, None] * population.label_probabilities
+    mean = np.sum(joint * losses)
+    deviation = math.sqrt(np.sum(joint * (losses - mean) ** 2) / 7)
+    assert batch_loss_deviation(task, scale, 7, **model) == pytest.approx(deviation, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2, 0.8])
+@pytest.mark.parametrize("feed_forward", ["F", "FA"])
+@pytest.mark.parametrize("scale", [0.0, 2.0, 4.0])
+def test_softmax_batch_deviation_equals_sampling(noise, feed_forward, scale):
+    """The spread of softmax losses over 40,000 sentences drawn from the counts."""
+    task = ReasoningTask(30, 40, 3, 2, noise)
+    rng = np.random.default_rng(3)
+    n, size = len(task.generic_tokens), 40_000
+    counts = rng.multinomial(task.sentence_length - (5 if noise else 3), [1 / n] * n, size)
+    a, b = np.exp(scale) / (np.exp(scale) + 39), 1 / (np.exp(scale) + 39)
+    kappa, gamma = float(feed_forward == "FA"), np.log(noise / (1 - noise)) if noise else 0.0
+    logits = b * counts
+    logits[:, 0] += a
+    fixed = [2 * b, 0, 0, 0]
+    if noise:
+        fixed = [3 * b, 0, 0, b + gamma * (1 + 3 * kappa * b) + kappa * (a + b)]
+    logits = np.concatenate([logits, np.tile(fixed, (size, 1))], axis=1)
+    log_p = references.log_probabilities(logits)
+    losses = -np.where(rng.random(size) < noise, log_p[:, -1], log_p[:, 0])
+    found = batch_loss_deviation(task, scale, 1, attention="softmax", feed_forward=feed_forward)
+    # First order in b, so within a few per cent; the sampled deviation adds 1 per cent.
+    assert found == pytest.approx(losses.std(), rel=0.08)
+
+
+def test_scales_of_their_own():
+    """Without noise the loss of triggers with different scales is the mean over them."""
+    task = ReasoningTask(7, 5, 2, 2)
+    population = enumerate_population(task)
+    key_query, value, feed_forward = references.reparameterised_weights(task, 0.0)
+    for trigger, scale in enumerate((0.7, 2.5)):
+        key_query[trigger, task.vocab_size + trigger] = scale
+    x = references.embed(task, population.sentences)
+    logits = sum(references.layers(x, key_query, value, feed_forward, "linear", 1.0))
+    found = population_loss(task, np.array([0.7, 2.5])).mean()
+    assert found == pytest.approx(references.mean_loss(population, logits), rel=1e-14)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("feed_forward", ["F", "FA"])
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 2.0])
+def test_relu_offset(noise, feed_forward, scale):
+    """The published ReLU attention lets a little of every position through; its loss is exact, and close to without."""
+    task = ReasoningTask(7, 6, 2, 2, noise)
+    population = enumerate_population(task)
+    for offset, distance in ((1e-8, 1e-6), (0.3, 10)):
+        logits = references.model_logits(population, scale, "relu", feed_forward, offset=offset)
+        found = population_loss(task, scale, attention="relu", feed_forward=feed_forward, relu_offset=offset)
+        assert found == pytest.approx(references.mean_loss(population, logits), rel=1e-13)
+        assert abs(found - population_loss(task, scale, attention="relu", feed_forward=feed_forward)) < distance
+
+
+def test_arrays_are_elementwise():
+    """Lists and arrays of any shape give the array of the single losses."""
+    task, scales = ReasoningTask(9, 8, 2, 2, 0.3), np.array([[0.0, 1.5], [4.0, -2.0]])
+    for attention in ATTENTIONS:
+        for method in ("exact", "second-order", "jensen"):
+            found = population_loss(task, scales, attention=attention, method=method)
+            single = [population_loss(task, x, attention=attention, method=method) for x in scales.ravel().tolist()]
+            np.testing.assert_array_equal(found, np.reshape(single, (2, 2)))
+    np.testing.assert_array_equal(population_loss(task, [1.0, 2.0]), population_loss(task, np.array([1.0, 2.0])))
+
+
+# Optima
+
+
+@given(task=reasoning_tasks(noise=st.floats(0.02, 0.98)), estimate=estimates)
+def test_linear_optimum_of_f(task, estimate):
+    """The slope vanishes at λ* and the loss is larger on either side; the gap is that of the formula."""
+    best = optimal_scale(task, feed_forward="F", noise_estimate=estimate)
+    least = minimum_loss(task, feed_forward="F", noise_estimate=estimate)
+    assert population_loss_derivative(task, best, feed_forward="F", noise_estimate=estimate) == pytest.approx(
+        0, abs=1e-14
+    )
+    for step in (-0.1, 0.1):
+        assert population_loss(task, best + step, feed_forward="F", noise_estimate=estimate) > least
+    if estimate is None:
+        assert least - bayes_risk(task) == pytest.approx(feed_forward_gap(task), rel=1e-10)
+        found = output_probabilities(task, best, feed_forward="F")
+        a, others = task.noise, task.vocab_size - 2
+        assert found.output == pytest.approx(1 - a, rel=1e-12)
+        assert found.noise_token == pytest.approx(a * a / (a + (1 - a) * others), rel=1e-12)
+
+
+@given(task=reasoning_tasks(max_vocab_size=9, max_sentence_length=9), model=models, estimate=estimates)
+@settings(max_examples=25)
+def test_minimum_is_below_every_scale(task, model, estimate):
+    """No scale of a grid has a smaller loss than the minimum; a far scale has the limit."""
+    estimate = given_estimate(task, estimate)
+    model = {**model, "noise_estimate": estimate}
+    least = minimum_loss(task, **model)
+    losses = population_loss(task, np.array([-12, -3, 0, 1, 2, 3, 5, 8, 40.0]), **model)
+    assert losses.min() >= least - 1e-11
+    best = optimal_scale(task, **model)
+    if best == math.inf:
+        assert losses[-1] == pytest.approx(least, abs=1e-11)
+        assert least == limit_loss(task, **model)
+    elif best == -math.inf:
+        assert population_loss(task, -40.0, **model) == pytest.approx(least, abs=1e-11)
+    elif model["attention"] == "softmax":
+        assert population_loss_derivative(task, best, **model) == pytest.approx(0, abs=1e-12)
+    far = limit_loss(task, **model)
+    assert far == math.inf or population_loss(task, 60.0, **model) == pytest.approx(far, abs=1e-12)
+
+
+def test_softmax_has_an_interior_minimum_in_a_small_vocabulary():
+    """There F stops short of full attention; with FA, and at the published sizes, it does not."""
+    small = ReasoningTask(7, 6, 2, 2, 0.8)
+    assert 2 < optimal_scale(small, attention="softmax", feed_forward="F") < 4
+    for noise in (0.0, 0.2, 0.5, 0.8):
+        for feed_forward in ("F", "FA"):
+            task = ReasoningTask(noise=noise)
+            assert optimal_scale(task, attention="softmax", feed_forward=feed_forward) == math.inf
+
+
+def test_f_would_be_optimal_with_another_key_query_matrix():
+    """Attending to the noise token as well, λ E(q)Ẽ(q)ᵀ, the F model has the loss of FA on these sentences."""
+    task = ReasoningTask(7, 6, 2, 2, 0.3)
+    population = enumerate_population(task)
+    key_query, value, feed_forward = references.reparameterised_weights(task, 3.0)
+    key_query[0, task.noise_token] = 0
+    x = references.embed(task, population.sentences)
+    logits = sum(references.layers(x, key_query, value, feed_forward, "linear", 0.0))
+    assert population_loss(task, 3.0) == pytest.approx(references.mean_loss(population, logits), rel=1e-14)
+
+
+def test_no_cancellation_far_out():
+    """Losses keep their relative accuracy where they are tiny, and stay finite where they are huge."""
+    assert population_loss(ReasoningTask(), 700.0) == pytest.approx(59 * math.exp(-700), rel=1e-12)
+    task = ReasoningTask(noise=0.5)
+    assert population_loss(task, 1e300, feed_forward="F") == pytest.approx(5e299)
+    assert population_loss_derivative(task, -1e300) == -1
+    assert population_loss_derivative(task, 1e300, feed_forward="F") == 0.5
+    assert output_probabilities(task, 1e300).output == pytest.approx(0.5)
+    assert softmax_loss(task, 1e300).value == pytest.approx(limit_loss(task, attention="softmax"), rel=1e-13)

@@ -1,0 +1,76 @@
+"""Closed forms for in-context reasoning against distributional association by one-layer transformers.
+
+Conventions: losses are cross-entropies in nats, the label noise included; the *scale* λ multiplies the published
+key-query matrix; a model's feed-forward layer reads the last token (``"F"``) or also the attention output (``"FA"``);
+``noise_estimate`` is the α̂ that layer was built with; step t = 0 is the untrained model.
+"""
+
+from theory.reasoning.batch_noise import batch_loss_deviation
+from theory.reasoning.bayes import AnswerProbabilities, bayes_predictor, bayes_risk
+from theory.reasoning.convergence import convergence_rate, published_rate, stall_scale, steps_to
+from theory.reasoning.dynamics import (
+    LimitCycle,
+    NormalizedGDCurve,
+    limit_cycle,
+    normalized_gd_curve,
+    replay_normalized_gd,
+)
+from theory.reasoning.enumeration import Population, enumerate_population
+from theory.reasoning.finite_sample import (
+    LayerLogits,
+    degenerate_sample_probability,
+    excess_risk,
+    excess_risk_bound,
+    expected_excess_risk,
+    layer_logits,
+    layer_role_step,
+)
+from theory.reasoning.first_step import feed_forward_gradient, key_query_gradient
+from theory.reasoning.gradient_flow import gradient_flow, normalized_gradient_flow
+from theory.reasoning.optimum import feed_forward_gap, limit_loss, minimum_loss, optimal_scale
+from theory.reasoning.population_loss import output_probabilities, population_loss, population_loss_derivative
+from theory.reasoning.softmax_loss import softmax_loss, softmax_probabilities
+from theory.reasoning.task import ReasoningTask
+from theory.reasoning.unconstrained import UnseenBound, feed_forward_floor, unseen_output_bound
+
+__all__ = [
+    "AnswerProbabilities",
+    "LayerLogits",
+    "LimitCycle",
+    "NormalizedGDCurve",
+    "Population",
+    "ReasoningTask",
+    "UnseenBound",
+    "batch_loss_deviation",
+    "bayes_predictor",
+    "bayes_risk",
+    "convergence_rate",
+    "degenerate_sample_probability",
+    "enumerate_population",
+    "excess_risk",
+    "excess_risk_bound",
+    "expected_excess_risk",
+    "feed_forward_floor",
+    "feed_forward_gap",
+    "feed_forward_gradient",
+    "gradient_flow",
+    "key_query_gradient",
+    "layer_logits",
+    "layer_role_step",
+    "limit_cycle",
+    "limit_loss",
+    "minimum_loss",
+    "normalized_gd_curve",
+    "normalized_gradient_flow",
+    "optimal_scale",
+    "output_probabilities",
+    "population_loss",
+    "population_loss_derivative",
+    "published_rate",
+    "replay_normalized_gd",
+    "softmax_loss",
+    "softmax_probabilities",
+    "stall_scale",
+    "steps_to",
+    "unseen_output_bound",
+]
