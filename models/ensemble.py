@@ -106,7 +106,7 @@ class Ensemble:
             options: Its keyword arguments, shared by all runs.
 
         Returns:
-            Tensor of shape (R, ...), or a tuple of such tensors.
+            Tensor of shape (R, ...), or a tuple (or named tuple) of such tensors.
 
         Raises:
             ValueError: if the method does not exist or an argument has no axis of size R where one is named.
@@ -137,7 +137,8 @@ class Ensemble:
             *(arg if axis is None else arg.select(axis, 0) for arg, axis in zip(args, axes, strict=True)),
         )
         if isinstance(result, tuple):
-            return tuple(tensor.unsqueeze(0) for tensor in result)
+            parts = [tensor.unsqueeze(0) for tensor in result]
+            return result._make(parts) if hasattr(result, "_make") else tuple(parts)
         return result.unsqueeze(0)
 
     def select(self, position: int) -> Ensemble:

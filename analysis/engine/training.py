@@ -13,6 +13,7 @@ import torch
 from analysis.engine.quasi_newton import descend
 from analysis.engine.trained import End, Outcome, Record, Trained
 from models.ensemble import Ensemble
+from models.normalized_gd import NORMALIZATIONS, normalized
 from theory import checks
 
 Objective = Callable[[Ensemble, int], torch.Tensor]
@@ -21,8 +22,8 @@ Progress = Callable[[int, int], None]
 OPTIMIZERS = ("lbfgs", "adam", "sgd")
 # Options that would have no effect with the optimizer named are refused rather than ignored.
 FOREIGN_OPTIONS = {
-    "lbfgs": ("momentum", "betas", "weight_decay", "clip", "clip_by", "halve_every", "divergence"),
-    "adam": ("momentum",),
+    "lbfgs": ("momentum", "betas", "weight_decay", "clip", "clip_by", "normalize", "halve_every", "divergence"),
+    "adam": ("momentum", "normalize"),
     "sgd": ("betas",),
 }
 # Stepping first-order methods, all runs are asked whether any is still running only so often: on an accelerator
@@ -46,6 +47,10 @@ class Training:
         clip: Largest Frobenius norm of a gradient block; larger blocks are scaled down to it. ``None``: no clipping.
         clip_by: The blocks: ``"matrix"``, the last two axes of each parameter (each run, layer and head has its
             own norm; a parameter with fewer axes is one block per run), or ``"run"``, all parameters of a run.
+        normalize: SGD only: gradients are scaled to length one before the step, ``"tensor"`` (each parameter of each
+            run by its own norm), ``"joint"`` (all parameters of a run by one norm) or ``"sign"`` (entry by entry), see
+            `models.normalized_gd.normalized`. Such a run can converge only where its gradient is zero or, by its
+            tolerance, small: with a tolerance of 0 it goes on as long as there is a gradient. ``None``: not scaled.
         halve_every: The learning rate is halved every so many steps; ``None``: constant.
         tolerance: A run is converged when its gradient norm is at most this multiple of its first one.
         divergence: Adam and SGD only: a run has diverged when its loss exceeds this multiple of its first loss
@@ -69,6 +74,7 @@ class Training:
     weight_decay: float = 0.0
     clip: float | None = None
     clip_by: Literal["matrix", "run"] = "matrix"
+    normalize: Literal["tensor", "joint", "sign"] | None = None
     halve_every: int | None = None
     tolerance: float = 1e-8
     divergence: float = 1e6
@@ -94,6 +100,9 @@ class Training:
         if self.clip is not None:
             put("clip", checks.real("clip", self.clip, above=0.0))
         checks.one_of("clip_by", self.clip_by, ("matrix", "run"))
+        checks.one_of("normalize", self.normalize, (None, *NORMALIZATIONS))
+        if self.normalize is not None and self.clip is not None:
+            raise ValueError(f"clip must be left out where gradients are normalized, got {self.clip}")
         if self.halve_every is not None:
             put("halve_every", checks.integer("halve_every", self.halve_every, at_least=1))
         put("tolerance", _below_one("tolerance", self.tolerance))
@@ -211,6 +220,14 @@ def _clip(ensemble: Ensemble, gradient: torch.Tensor, norms: torch.Tensor, train
         part.mul_((training.clip / size).clamp(max=1.0))
 
 
+def _normalize(ensemble: Ensemble, gradient: torch.Tensor, training: Training) -> None:
+    """Scale the gradient (R, K) to length one by parameter, run or entry, in place."""
+    if training.normalize is not None:
+        parts = list(ensemble.split(gradient).values())
+        for part, unit in zip(parts, normalized(parts, training.normalize, runs=True), strict=True):
+            part.copy_(unit)
+
+
 def _first_order(
     ensemble: Ensemble, objective: Objective, training: Training, record: Record, progress: Progress | None
 ) -> End:
@@ -250,6 +267,7 @@ def _first_order(
             if training.halve_every is not None:
                 optimizer.param_groups[0]["lr"] = rate * 0.5 ** (step // training.halve_every)
             _clip(ensemble, gradient, norms, training)
+            _normalize(ensemble, gradient, training)
             vector.grad = gradient
             optimizer.step()
             torch.where(active.unsqueeze(1), vector, kept, out=vector)

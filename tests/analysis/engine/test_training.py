@@ -8,6 +8,7 @@ from torch import nn
 from analysis.engine import training as trainer
 from analysis.engine.training import Training, generator, train
 from models.ensemble import Ensemble
+from models.normalized_gd import NormalizedGD
 
 # Trajectories that differ by the order of a few float64 sums per step, over some tens of contracting steps.
 ROUNDING = 1e-11
@@ -155,6 +156,33 @@ def test_first_order_methods_are_those_of_torch(name):
         assert_same(trained, run, module)
         np.testing.assert_allclose(trained.curve.losses[:, run], losses, rtol=ROUNDING)
         np.testing.assert_allclose(trained.losses[run], losses[-1], rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("normalize", ["tensor", "joint", "sign"])
+def test_normalized_steps_are_those_of_the_optimizer(normalize):
+    """Each run of an ensemble takes the steps of NormalizedGD on its module, and moves as far as it should."""
+    training = Training(optimizer="sgd", learning_rate=0.02, steps=25, normalize=normalize, record_every=1)
+    trained = train(Ensemble([Network(seed) for seed in range(3)]), fixed, training, snapshots=True)
+    for run in range(3):
+        module = Network(run)
+        losses = follow(module, NormalizedGD(module.parameters(), lr=0.02, normalize=normalize), 25)
+        # Near a minimum the direction of a small gradient carries the rounding of the loss's terms.
+        assert_same(trained, run, module, tolerance=1e-9)
+        np.testing.assert_allclose(trained.curve.losses[:, run], losses, rtol=1e-9)
+        steps = [np.diff(trained.curve.parameters[name][:, run], axis=0).reshape(25, -1) for name in ("maps", "bias")]
+        lengths = [np.linalg.norm(step, axis=1) for step in steps]
+        if normalize == "tensor":
+            np.testing.assert_allclose(lengths, 0.02, rtol=ROUNDING)
+        if normalize == "joint":
+            np.testing.assert_allclose(np.hypot(*lengths), 0.02, rtol=ROUNDING)
+
+
+def test_a_run_without_a_gradient_in_one_parameter_goes_on():
+    """A parameter whose gradient is zero stays where it is while the others take steps of full length."""
+    two = Ensemble([Bowl([3.0, 5.0], [1.0, 0.0]), Bowl([3.0, 5.0], [1e-12, 1e-12])])
+    training = Training(optimizer="sgd", learning_rate=0.5, steps=2, normalize="sign", tolerance=0.0)
+    trained = train(two, forward, training)
+    np.testing.assert_allclose(trained.parameters["x"], [[2.0, 5.0], [2.0, 4.0]], rtol=ROUNDING)
 
 
 def check_clipping(by: str) -> None:
@@ -588,6 +616,10 @@ def test_parameters_the_loss_does_not_use_stay_where_they_are():
         ({"record_every": 0}, "record_every must be at least 1"),
         ({"momentum": 0.9}, "momentum must be left out for 'adam', got 0.9"),
         ({"optimizer": "sgd", "betas": (0.5, 0.5)}, "betas must be left out for 'sgd'"),
+        ({"normalize": "tensor"}, "normalize must be left out for 'adam', got 'tensor'"),
+        ({"optimizer": "lbfgs", "normalize": "sign"}, "normalize must be left out for 'lbfgs'"),
+        ({"optimizer": "sgd", "normalize": "run"}, "normalize must be one of None, 'tensor', 'joint', 'sign'"),
+        ({"optimizer": "sgd", "normalize": "joint", "clip": 1.0}, "clip must be left out where gradients"),
         ({"optimizer": "lbfgs", "clip": 1.0}, "clip must be left out for 'lbfgs', got 1.0"),
         ({"optimizer": "lbfgs", "clip_by": "run"}, "clip_by must be left out for 'lbfgs'"),
         ({"optimizer": "lbfgs", "halve_every": 5}, "halve_every must be left out for 'lbfgs'"),

@@ -1,0 +1,27 @@
+"""One-layer transformers of in-context reasoning, the sentences they read and what suffices of them."""
+
+from models.reasoning.losses import cross_entropy
+from models.reasoning.one_layer import MODEL_NAMES, Logits, OneLayerTransformer
+from models.reasoning.sentences import (
+    Sentences,
+    TokenCounts,
+    WeightedSentences,
+    enumerated_sentences,
+    sample_label_counts,
+    sample_sentences,
+    sample_token_counts,
+)
+
+__all__ = [
+    "MODEL_NAMES",
+    "Logits",
+    "OneLayerTransformer",
+    "Sentences",
+    "TokenCounts",
+    "WeightedSentences",
+    "cross_entropy",
+    "enumerated_sentences",
+    "sample_label_counts",
+    "sample_sentences",
+    "sample_token_counts",
+]
