@@ -18,12 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.mutations import Mutation, regression
+from tests.mutations import Mutation, reasoning, regression
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 600
 """A run of the tests that takes longer is taken as caught."""
-MUTATIONS: list[Mutation] = [*regression.MUTATIONS]
+MUTATIONS: list[Mutation] = [*regression.MUTATIONS, *reasoning.MUTATIONS]
 
 
 def _tests_fail(root: Path, arguments: list[str]) -> bool:
