@@ -79,6 +79,22 @@ def test_derivative_equals_differences(task, model, estimate, scale):
     assert found == pytest.approx((4 * slopes[0] - slopes[1]) / 3, rel=1e-9, abs=1e-10)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("feed_forward", ["F", "FA"])
+@pytest.mark.parametrize("scale", [-1.0, 0.5, 3.0])
+def test_softmax_derivative_equals_differences(noise, feed_forward, scale):
+    """The same for softmax attention at a wrong estimate, where every term of the derivative counts."""
+    model = {"attention": "softmax", "feed_forward": feed_forward, "noise_estimate": 0.45 if noise else None}
+    task, h = ReasoningTask(7, 6, 2, 2, noise), 1e-3
+    slopes = [
+        (population_loss(task, scale + k * h, **model) - population_loss(task, scale - k * h, **model)) / (2 * k * h)
+        for k in (1, 2)
+    ]
+    found = population_loss_derivative(task, scale, **model)
+    # The h⁴ term is below 1e-12, the rounding of the differences below 1e-11.
+    assert found == pytest.approx((4 * slopes[0] - slopes[1]) / 3, abs=2e-11)
+
+
 @given(task=reasoning_tasks(**SMALL), model=models, scale=st.floats(0, 6))
 @settings(max_examples=40)
 def test_batch_deviation_equals_enumeration(task, model, scale):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests import reasoning_references as references
 from tests.strategies import reasoning_tasks
 from theory.reasoning import ReasoningTask, enumerate_population, population_loss, softmax_loss, softmax_probabilities
-from theory.reasoning.softmax_loss import METHODS, leaking_logits
+from theory.reasoning.softmax_loss import METHODS, _curvature, leaking_logits
 
 
 def by_enumeration(task, scale, feed_forward, estimate=None, *, tied=False):
@@ -131,3 +131,14 @@ def test_variance_equals_sampled_counts():
     mean = law @ s
     assert logits.log_mean == pytest.approx(math.log(mean), rel=1e-14)
     assert logits.relative_variance == pytest.approx(law @ (s - mean) ** 2 / mean**2, rel=1e-12)
+
+
+@pytest.mark.parametrize("x", [-0.999, -0.5, -1.1e-3, -9.9e-4, -1e-9, 0.0, 1e-6, 9.9e-4, 1.1e-3, 0.7, 50.0])
+def test_curvature(x):
+    """(x − log(1 + x))/x² against mpmath, on both sides of the series' range."""
+    import mpmath
+
+    with mpmath.workdps(50):
+        exact = (x - mpmath.log1p(x)) / mpmath.mpf(x) ** 2 if x else mpmath.mpf(1) / 2
+    # Beside the range the difference cancels to 1e-3 of its terms, squared.
+    assert _curvature(x) == pytest.approx(float(exact), rel=1e-10)
