@@ -22,9 +22,11 @@ from theory.memorization.capacity import (
     multi_head_capacity,
     published_capacity,
 )
-from theory.memorization.certificate import LowerBound, cell_bound, eckart_young_bound, token_block_bound
+from theory.memorization.cells import cell_bound, token_block_bound
+from theory.memorization.certificate import LowerBound
 from theory.memorization.codimension import CodimensionOneOptimum, codimension_one_divergence, codimension_one_optimum
 from theory.memorization.distribution import DistributionBound, distribution_bound, logit_oscillation
+from theory.memorization.eckart_young import eckart_young_bound
 from theory.memorization.entropy import (
     best_constant_divergence,
     conditional_entropy,

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from theory import checks
-from theory.memorization.certificate import LowerBound, best_lower_bound
+from theory.memorization.cells import cell_bound, token_block_bound
+from theory.memorization.certificate import LowerBound
 from theory.memorization.codimension import codimension_one_optimum
+from theory.memorization.eckart_young import eckart_young_bound
 from theory.memorization.lookup import circle_scale, lookup_divergence
 from theory.memorization.objective import DivergenceObjective, lbfgs
 from theory.memorization.task import table_and_prior
@@ -27,6 +29,10 @@ GRADIENT_TOLERANCE = 1e-10
 CIRCLE_DIVERGENCE = 1e-12
 """Divergence of the factors returned for a look-up table, whose infimum 0 is not attained."""
 SMALLEST = 1e-300
+CELL_BUDGET = 4 * 10**6
+"""Table entries times cells that a certificate spends: about two seconds."""
+LARGEST_BLOCK = 5
+"""Tokens beyond which simplicial cells are too many to be of use."""
 CODIMENSION_VOCAB = 8
 """Largest vocabulary whose rank N − 2 is also searched over directions."""
 
@@ -222,3 +228,19 @@ def starting_factors(
         right = generator.normal(size=(n, rank))
         starts.append((_fitted(rows, right), right))
     return starts[:count]
+
+
+def best_lower_bound(rows: np.ndarray, weights: np.ndarray, rank: int, upper: float) -> LowerBound:
+    """The largest of the bounds that are affordable, for positive weights and a divergence that was reached."""
+    contexts, n = rows.shape
+    bounds = [LowerBound(0.0, "trivial"), eckart_young_bound(rows, rank, prior=weights, upper=upper)]
+    for size in sorted({rank + 1, 2 * (rank + 1), 8 * (rank + 1)}):
+        if size < contexts:
+            bounds.append(eckart_young_bound(rows, rank, prior=weights, group_size=size))
+    budget = CELL_BUDGET // (contexts * n)
+    # A bound for a larger rank is one for this rank: the cells of N − 2 serve every rank below.
+    if 1 <= rank <= n - 2 <= LARGEST_BLOCK - 2:
+        bounds.append(cell_bound(rows, prior=weights, max_cells=min(max(budget, 1), 2000)))
+    if rank + 2 <= min(n - 1, LARGEST_BLOCK):
+        bounds.append(token_block_bound(rows, rank, prior=weights, max_cells=min(max(budget, 1), 500)))
+    return max(bounds, key=lambda bound: bound.value)
