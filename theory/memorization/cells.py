@@ -19,7 +19,7 @@ CELL_ENTRIES = 2 * 10**5
 """Tilted probabilities computed in one pass over cells: the arrays stay in the cache."""
 MAX_BATCH = 32
 """Cells computed in one pass: more would halve cells that need it not."""
-CELL_NEWTON_STEPS = 12
+CELL_NEWTON_STEPS = 25
 """Any feasible tilt gives a valid bound: these need not have converged, only nearly."""
 PARTITIONS = 64
 """Random partitions of the tokens among which the most promising is certified."""

@@ -104,8 +104,7 @@ def _eckart_young(rows: np.ndarray, weights: np.ndarray, rank: int, reached: np.
     for count in sorted({max(2, rank + 2, n >> halvings) for halvings in range(n.bit_length())} & set(range(n + 1))):
         chosen = ((envelope >= ordered[:, count - 1, None]) & (envelope > 0))[:, None]
         ratio = largest_log_ratio(np.where(chosen, rows, 1.0).min(axis=-1), kappa)
-        with np.errstate(over="ignore"):
-            bounded = curvature_factor(ratio) * np.where(kappa < 1e-12, 1 - kappa / 2, kappa / np.expm1(kappa))
+        bounded = curvature_factor(ratio) * relative_divergence(kappa)
         logs = np.log(np.where(chosen, rows, 1.0))
         for metric in (envelope, mean, np.ones_like(mean)):
             metric = np.where(chosen, metric[:, None], 0.0)
@@ -131,6 +130,13 @@ def _squared_tail(matrices: np.ndarray, rank: int) -> np.ndarray:
     # Product and eigenvalues are off by less than (T + N)ε of the trace each.
     off = 4 * sum(matrices.shape[1:]) * EPS * squares.sum(axis=1)
     return np.maximum(kept - off[:, None], 0.0).sum(axis=1)
+
+
+def relative_divergence(kappa: np.ndarray) -> np.ndarray:
+    """κ/(e^κ − 1), decreasing from 1 at 0; taken as 0 from κ = 700 on."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inner = np.minimum(kappa, 700.0)
+        return np.where(kappa < 700, np.where(inner < 1e-12, 1 - inner / 2, inner / np.expm1(inner)), 0.0)
 
 
 def curvature_factor(x: np.ndarray) -> np.ndarray:

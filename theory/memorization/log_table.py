@@ -33,8 +33,7 @@ def rank_for_zero_divergence(task_or_table: Any, *, prior: Any = None, tolerance
     Args:
         task_or_table: An `NgramTask`, or P (T, N).
         prior: ρ (T,) beside an explicit table; ``None`` is uniform. Contexts of prior 0 do not count.
-        tolerance: Singular values up to this fraction of the largest count as 0; ``None`` is max(T, N) ε times
-            the size of log P over it.
+        tolerance: Singular values up to this fraction of the norm of log P count as 0; ``None`` is 4 max(T, N) ε.
 
     Returns:
         The numerical rank.
@@ -53,11 +52,11 @@ def rank_for_zero_divergence(task_or_table: Any, *, prior: Any = None, tolerance
     logs = np.log(rows)
     values = np.linalg.svd(logs - logs.mean(axis=1, keepdims=True), compute_uv=False)
     if tolerance is None:
-        # Rounding of log P and of its centring is relative to log P, which can be larger than what is left.
-        smallest = 4 * max(rows.shape) * np.finfo(float).eps * np.abs(logs).max()
+        fraction = 4 * max(rows.shape) * np.finfo(float).eps
     else:
-        smallest = checks.real("tolerance", tolerance, at_least=0.0) * values[0]
-    return int((values > smallest).sum())
+        fraction = checks.real("tolerance", tolerance, at_least=0.0)
+    # Relative to log P: rounding of its entries and of its centring is, whatever is left after centring.
+    return int((values > fraction * np.linalg.norm(logs)).sum())
 
 
 def small_signal_divergence(task_or_table: Any, rank: int, *, prior: Any = None) -> float:

@@ -13,6 +13,7 @@ from theory.memorization.cells import cell_bound, token_block_bound
 from theory.memorization.certificate import LowerBound
 from theory.memorization.codimension import codimension_one_optimum
 from theory.memorization.eckart_young import eckart_young_bound
+from theory.memorization.entropy import row_divergences
 from theory.memorization.lookup import circle_scale, lookup_divergence
 from theory.memorization.objective import DivergenceObjective, lbfgs
 from theory.memorization.task import table_and_prior
@@ -29,7 +30,7 @@ GRADIENT_TOLERANCE = 1e-10
 CIRCLE_DIVERGENCE = 1e-12
 """Divergence of the factors returned for a look-up table, whose infimum 0 is not attained."""
 SMALLEST = 1e-300
-CELL_BUDGET = 4 * 10**6
+CELL_BUDGET = 2 * 10**6
 """Table entries times cells that a certificate spends: about two seconds."""
 LARGEST_BLOCK = 5
 """Tokens beyond which simplicial cells are too many to be of use."""
@@ -42,8 +43,8 @@ class LowRankOptimum:
     """The optimum of a rank, enclosed: ``lower_bound`` ≤ infimum ≤ ``divergence``.
 
     Attributes:
-        divergence: The smallest Σ_t ρ_t KL(P_t ‖ softmax(left rightᵀ)_t) found, in nats; where a closed form
-            exists, the infimum itself.
+        divergence: The smallest Σ_t ρ_t KL(P_t ‖ softmax(left rightᵀ)_t) found, in nats, rounded up; where a closed
+            form exists, the infimum itself.
         lower_bound: A number that no logits of this rank go below.
         factors: (left (T, d), right (N, d)); contexts of prior 0 have a left factor of 0. ``None`` where the
             infimum is a limit with no useful float64 witness (look-up tables at rank 1).
@@ -186,15 +187,23 @@ def _descend(
         right = np.linalg.svd(np.vstack([np.ones(n), direction]))[2][2:].T
         final = descend(objective.pack(_fitted(rows, right), right), max_iterations)
         best = min(best, final, key=lambda pair: pair[0])
-    divergence = max(best[0], 0.0)
+    left, right = objective.unpack(best[1])
+    divergence = _rounded_up(rows, masses, left, right)
     certificate = best_lower_bound(rows, masses, rank, divergence)
     return LowRankOptimum(
         divergence,
         min(certificate.value, divergence),
-        objective.unpack(best[1]),
+        (left, right),
         certificate,
         tuple(max(value, 0.0) for value in reached),
     )
+
+
+def _rounded_up(rows: np.ndarray, masses: np.ndarray, left: np.ndarray, right: np.ndarray) -> float:
+    """The divergence of the factors, with what the rounding of their product can hide added."""
+    value = float(masses @ row_divergences(rows, left @ right.T))
+    sizes = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1).max()
+    return value + float(masses @ sizes) * (left.shape[1] + 2) * np.finfo(float).eps
 
 
 def _truncated(logs: np.ndarray, masses: np.ndarray, metric: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
