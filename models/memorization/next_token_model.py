@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -176,7 +177,7 @@ def joint_law(
     """
     check_task(task)
     like = torch.empty((), dtype=dtype, device=device)
-    return constant((task.prior * task.conditional.T), like).mT
+    return constant(np.ascontiguousarray((task.prior[:, None] * task.conditional).T), like).mT
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -197,6 +198,7 @@ class _CrossEntropy(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.save_for_backward(*inputs, output[1])
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
