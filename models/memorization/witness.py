@@ -216,14 +216,14 @@ def _random_model(architecture: str, sizes: tuple[int, int, int, int, int], beta
     generator = torch.Generator().manual_seed(int(state[0]))
     paper = architecture == "attention-only"
     model = (AttentionOnlyTransformer if paper else CompressedAttentionTransformer)(*sizes, init_scale=0.0)
-    _, _, _, e, d = sizes
+    # Inputs have entries of variance 2, and so have queries and keys: their product has variance 4 d_h.
+    sharpen = beta / (2 * math.sqrt(model.head_dim)) * (1 if paper else math.sqrt(model.head_dim))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            draws = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if name in ("query", "key", "value", "compress"):
-                parameter /= math.sqrt(parameter.shape[-1])
-        # Inputs have entries of variance 2, queries and keys too: their product has variance 4 d_h.
-        model.query *= beta / (2 * math.sqrt(e)) * (1 if paper else math.sqrt(e))
+                draws /= math.sqrt(parameter.shape[-1])
+            parameter.copy_(sharpen * draws if name == "query" else draws)
     return model
 
 
