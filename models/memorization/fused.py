@@ -41,7 +41,7 @@ class _CrossEntropy(_ByRun):
     @staticmethod
     def forward(unembedding: Tensor, states: Tensor, joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         losses = states.new_empty(len(states))
-        by_unembedding, by_states = torch.empty_like(unembedding), torch.empty_like(states)
+        by_unembedding, by_states = states.new_empty(unembedding.shape), states.new_empty(states.shape)
         scores = states.new_empty(unembedding.shape[1], states.shape[2])
         for run, (w, e, j) in enumerate(zip(unembedding, states, joint, strict=True)):
             prior = j.sum(0)
@@ -51,8 +51,8 @@ class _CrossEntropy(_ByRun):
             sums = scores.sub_(highest).exp_().sum(0)
             losses[run] += torch.dot(prior, sums.log())
             scores.mul_(prior / sums).sub_(j)
-            by_unembedding[run] = scores @ e.mT
-            by_states[run] = w.mT @ scores
+            by_unembedding[run] = (e @ scores.mT).mT
+            torch.mm(w.mT, scores, out=by_states[run])
         return losses, by_unembedding, by_states
 
     @staticmethod
@@ -103,28 +103,28 @@ class _AttentionOfTwo(_ByRun):
         if torch.is_grad_enabled():
             return torch.func.vjp(_attention_of_two, *inputs)[1](grads[0])
         query, key_1, key_2, value_1, value_2 = inputs
-        by_query, by_key_1, by_value_1, by_value_2 = (
-            torch.empty_like(tensor) for tensor in (query, key_1, value_1, value_2)
-        )
+        by_query, by_key_1, by_key_2, by_value_1, by_value_2 = (query.new_empty(table.shape) for table in inputs)
         heads, n = first.shape[1:3]
-        by_own = torch.empty_like(query[:, :, 0])
         by_first, by_second = (query.new_empty(n, heads, n) for _ in range(2))
         for run, weight in enumerate(first):
             by_token_1 = grads[0][run].transpose(0, 1).contiguous()  # (t_1, m, t_2)
             by_token_2 = grads[0][run].permute(2, 0, 1).contiguous()  # (t_2, m, t_1)
             weight_1 = weight.transpose(0, 1)  # (t_1, heads, t_2)
             by_second.copy_(weight.permute(2, 0, 1))  # (t_2, heads, t_1)
-            by_value_1[run] = torch.bmm(by_token_1, weight_1.mT)
-            by_value_2[run] = by_token_2.sum(2, keepdim=True) - torch.bmm(by_token_2, by_second.mT)
+            torch.bmm(by_token_1, weight_1.mT, out=by_value_1[run])
+            by_sum = by_token_2.sum(2, keepdim=True)
+            torch.sub(by_sum, torch.bmm(by_token_2, by_second.mT), out=by_value_2[run])
             torch.bmm(value_1[run].mT, by_token_1, out=by_first)
             torch.bmm(value_2[run].mT, by_token_2, out=by_second)
             by_first.sub_(by_second.transpose(0, 2))
-            by_score = torch.ops.aten.sigmoid_backward(by_first, weight_1).transpose(0, 1)
-            by_query[run] = torch.bmm(key_1[run], by_score)
-            by_key_1[run] = torch.bmm(query[run], by_score.mT)
-            by_own[run] = -by_score.sum(1)
-        by_own = by_own.unsqueeze(2)
-        return by_query + by_own * key_2, by_key_1, by_own * query, by_value_1, by_value_2
+            torch.ops.aten.sigmoid_backward.grad_input(by_first, weight_1, grad_input=by_first)
+            by_score = by_first.transpose(0, 1)
+            torch.bmm(key_1[run], by_score, out=by_query[run])
+            torch.bmm(query[run], by_score.mT, out=by_key_1[run])
+            by_own = -by_score.sum(1).unsqueeze(1)
+            by_query[run].addcmul_(by_own, key_2[run])
+            torch.mul(by_own, query[run], out=by_key_2[run])
+        return by_query, by_key_1, by_key_2, by_value_1, by_value_2
 
 
 def _attention_of_two(query: Tensor, key_1: Tensor, key_2: Tensor, value_1: Tensor, value_2: Tensor) -> Tensor:
