@@ -88,8 +88,7 @@ class CompressedAttentionTransformer(NextTokenModel):
         self.position = uniform(self.context_length, e)
         for name, size in (("compress", (e, d)), ("decompress", (d, e))):
             self.register_parameter(name, None if d == e else uniform(*size))
-        for name in ("query", "key", "value"):
-            self.register_parameter(name, uniform(*shape, gain=math.sqrt(1.5)))
+        self.query, self.key, self.value = (uniform(*shape, gain=math.sqrt(1.5)) for _ in range(3))
         self.output = uniform(*shape)
         self.unembedding = uniform(self.vocab_size, d)
 
@@ -133,10 +132,10 @@ class CompressedAttentionTransformer(NextTokenModel):
         """
         n, last = self.vocab_size, self.context_length
         embedding = self.embedding.mT
-        inputs = self._read(embedding) + self.position.unsqueeze(-1)  # (S, d_h, N)
-        query = [self._query(x, 0) for x in inputs]
-        keys = [head_tables(self.key[0], x) for x in inputs]
-        values = mixed_values(self.output[0], self.value[0], inputs)
+        tables = self._read(embedding) + self.position.unsqueeze(-1)  # (S, d_h, N)
+        query = [self._query(x, 0) for x in tables]
+        keys = [head_tables(self.key[0], x) for x in tables]
+        values = mixed_values(self.output[0], self.value[0], tables)
         residual = []
         for s in range(1, last + 1) if self.layers > 1 else [last]:
             written = self._write(token_attention(query[s - 1], keys[:s], values[:s]))

@@ -178,4 +178,3 @@ def joint_law(
     check_task(task)
     like = torch.empty((), dtype=dtype, device=device)
     return constant(np.ascontiguousarray((task.prior[:, None] * task.conditional).T), like).mT
-

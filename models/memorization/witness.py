@@ -16,10 +16,11 @@ from theory import checks
 
 Transformer = AttentionOnlyTransformer | CompressedAttentionTransformer
 ARCHITECTURES = ("attention-only", "compressed")
-SHARPNESS = (2.0, 4.0, 1.0, 8.0)
-"""Standard deviations of the attention scores tried in turn: far from uniform attention, and from a hard choice."""
-GOOD_CONDITION = 1e10
-"""With features of this condition the logits are right to six digits or so; no better draw is looked for."""
+SHARPNESS = (1.0, 300.0)
+"""Range of the standard deviations of the heads' attention scores: their variety makes the features well conditioned."""
+GOOD_ERROR, BAD_ERROR = 1e-6, 1e-3
+"""Error of the logits, relative to the largest: below the first no better draw is looked for; none above the second
+is given out."""
 BLOCK = 2**22
 """Contexts are evaluated in blocks of at most this many attended values (32 MiB)."""
 
@@ -68,7 +69,8 @@ def memorizing_transformer(
 
     for random embeddings, queries, keys and values, whose features Z have rank T. The change of basis x → M x makes
     the skip connection equal to M x_S; no limit of the temperature is taken. Labels are stored as points of several
-    circles, u_i = (cos 2πfi/N, sin 2πfi/N) for f = 1, 2, …
+    circles, u_i = (cos 2πfi/N, sin 2πfi/N) for f = 1, 2, …; where compressed heads can write one number only, on a
+    parabola, u_i = (i, −i²/2), of which the skip connection supplies the second coordinate.
 
     Conditions: S ≥ 2 and T ≤ H d_h + min(d, L), for T distinct contexts with L distinct last tokens and d_h counted
     as d at most. The transformer is re-checked by its forward pass, in float64.
@@ -84,11 +86,12 @@ def memorizing_transformer(
         vocab_size: N; ``None`` is one more than the largest token, or the size of W.
         architecture: ``"attention-only"``, the paper's, or ``"compressed"``, that of its code.
         seed: Seed of the random weights, from 0 up.
-        draws: Number of draws of which the best conditioned is taken, if none is good, from 1 up.
+        draws: Largest number of draws, from 1 up: the first with accurate logits is taken, or else the most accurate.
 
     Raises:
         ValueError: if T exceeds the capacity, contexts are repeated with different associations, S = 1, tokens are
-            out of range, compressed heads cannot write targets of that rank, or features are not of rank T.
+            out of range, compressed heads cannot write targets of that rank, or the features are not of rank T in
+            float64: so with many heads of dimension 1, which differ by little more than their sharpness.
 
     Source:
         Derived here, sharpening Theorem 1 of Dana, Pydi, Chevaleyre 2024 (2411.10115), whose capacity H d_h + d
@@ -119,11 +122,10 @@ def memorizing_transformer(
     if labels is not None:
         answers = checks.tokens("labels", labels, (len(tokens),), vocab_size or 2**53)
         vocab_size = vocab_size or max(2, 1 + int(max(tokens.max(), answers.max())))
-        if min(embed_dim, written) < 2:
-            name = "embed_dim" if embed_dim < 2 else "head_dim"
-            raise ValueError(f"{name} must be at least 2 for labels, got 1: on a line two tokens only can be largest")
-        unembedding = _circles(vocab_size, written)
-        encoding = unembedding[answers]
+        if embed_dim < 2:
+            raise ValueError("embed_dim must be at least 2 for labels, got 1: on a line two tokens only can be largest")
+        encoding, unembedding = (_circles if written > 1 else _parabola)(vocab_size, written)
+        encoding = encoding[answers]
     else:
         encoding, unembedding = _encoder(targets, len(tokens), embed_dim)
         if vocab_size not in (None, len(unembedding)):
@@ -138,24 +140,32 @@ def memorizing_transformer(
             f"contexts must be at most {capacity} distinct ones, the capacity H min(d_h, d) + min(d, last tokens) = "
             f"{heads}*{min(head_dim, embed_dim)} + {min(embed_dim, last_tokens)}, got {len(tokens)}"
         )
-    # E* = E' B with rows of E' orthonormal: what the transformer must write has full rank, and no more than it needs.
-    left, sizes, basis = np.linalg.svd(encoding, full_matrices=False)
-    rank = max(1, int((sizes > sizes[0] * len(tokens) * np.finfo(float).eps).sum()))
-    if rank > written:
-        raise ValueError(f"targets must have rank at most {written}, which compressed heads can write, got {rank}")
-    wanted = torch.as_tensor(left[:, :rank].T * math.sqrt(len(tokens)))
-    readout = torch.as_tensor(unembedding @ (basis[:rank].T * sizes[:rank]) / math.sqrt(len(tokens)))
+    on_parabola = labels is not None and written == 1
+    if on_parabola:
+        wanted, readout = torch.as_tensor(encoding[:, :1].T), torch.as_tensor(unembedding)
+    else:
+        wanted, readout = _factors(encoding, unembedding)
+    if len(wanted) > written:
+        raise ValueError(f"targets must have rank at most {written}, all that the heads write, got {len(wanted)}")
     logits = torch.as_tensor(encoding @ unembedding.T)
 
     sizes_of_model = (vocab_size, tokens.shape[1], heads, head_dim, embed_dim)
     contexts_tensor = torch.as_tensor(tokens)
     best: Memorized | None = None
     for draw in range(draws):
-        model = _random_model(architecture, sizes_of_model, SHARPNESS[draw % len(SHARPNESS)], seed, draw)
-        solved = _solve(_by_blocks(model, "attention_features", contexts_tensor), wanted)
+        model = _random_model(architecture, sizes_of_model, seed, draw)
+        if on_parabola:
+            with torch.no_grad():
+                model.embedding[:, 0] = 1
+        features = _by_blocks(model, "attention_features", contexts_tensor)
+        solved = _solve(features, wanted)
         if solved is None:
             continue
         weights, condition, residual = solved
+        if on_parabola:  # the constant is read from the skip connection
+            constant = torch.zeros_like(weights)
+            constant[:, :embed_dim] = torch.linalg.pinv(features[:, :embed_dim]).sum(1)
+            weights = torch.cat([weights, constant])
         _install(model, weights, readout, contexts_tensor)
         got = _by_blocks(model, "forward", contexts_tensor)
         right = logits.argmax(1, keepdim=True)
@@ -172,20 +182,40 @@ def memorizing_transformer(
         )
         if best is None or report.logit_error < best.logit_error:
             best = report
-        if condition < GOOD_CONDITION:
+        if report.logit_error <= GOOD_ERROR * float(logits.abs().max()):
             break
-    if best is None:
+    if (
+        best is None
+        or not best.logit_error <= BAD_ERROR * float(logits.abs().max())
+        or (labels is not None and not best.margin > 0)
+    ):
         raise ValueError(
-            f"contexts must have features of rank {len(tokens)}, got less in {draws} draws: too few distinct tokens "
-            "and positions for heads of this size"
+            f"contexts must have features of rank {len(tokens)} in float64, got less in {draws} draws: too many heads "
+            "for the few tokens, positions or dimensions there are"
         )
     return best
 
 
-def _circles(vocab_size: int, dim: int) -> np.ndarray:
-    """Points (N, dim), each nearest to itself: on circles of frequency 1, 2, … in dim // 2 planes."""
+def _circles(vocab_size: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """States and unembedding, both (N, dim) at most: points on circles of frequency 1, 2, … in dim // 2 planes."""
     angles = 2 * np.pi * np.outer(np.arange(vocab_size), np.arange(1, dim // 2 + 1)) / vocab_size
-    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    points = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    return points, points
+
+
+def _parabola(vocab_size: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """States (y_i, 1) and unembedding (y_i, −y_i²/2): the logits −(y_i − y_j)²/2 + y_j²/2 need one number written."""
+    y = np.arange(vocab_size) - (vocab_size - 1) / 2
+    return np.stack([y, np.ones(vocab_size)], axis=1), np.stack([y, -(y**2) / 2], axis=1)
+
+
+def _factors(encoding: np.ndarray, unembedding: np.ndarray) -> tuple[Tensor, Tensor]:
+    """E' (rank, T) and W' (N, rank) with the same logits: what is written has full rank, and no more than it needs."""
+    left, sizes, basis = np.linalg.svd(encoding, full_matrices=False)
+    rank = max(1, int((sizes > sizes[0] * len(encoding) * np.finfo(float).eps).sum()))
+    scale = math.sqrt(len(encoding))
+    readout = unembedding @ (basis[:rank].T * sizes[:rank]) / scale
+    return torch.as_tensor(left[:, :rank].T * scale), torch.as_tensor(readout)
 
 
 def _encoder(targets: Any, count: int, embed_dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -210,20 +240,22 @@ def _distinct(tokens: np.ndarray, encoding: np.ndarray, name: str) -> tuple[np.n
     return distinct, encoding[first]
 
 
-def _random_model(architecture: str, sizes: tuple[int, int, int, int, int], beta: float, seed: int, draw: int) -> Any:
-    """A model with normal weights whose attention scores have a standard deviation near ``beta``."""
+def _random_model(architecture: str, sizes: tuple[int, int, int, int, int], seed: int, draw: int) -> Any:
+    """A model with normal weights; its heads attend from almost evenly to almost exclusively."""
     state = np.random.SeedSequence((seed, draw)).generate_state(1, np.uint32)
     generator = torch.Generator().manual_seed(int(state[0]))
     paper = architecture == "attention-only"
     model = (AttentionOnlyTransformer if paper else CompressedAttentionTransformer)(*sizes, init_scale=0.0)
+    low, high = (math.log(sharpness) for sharpness in SHARPNESS)
+    sharpness = (low + (high - low) * torch.rand(model.heads, 1, 1, generator=generator, dtype=torch.float64)).exp()
     # Inputs have entries of variance 2, and so have queries and keys: their product has variance 4 d_h.
-    sharpen = beta / (2 * math.sqrt(model.head_dim)) * (1 if paper else math.sqrt(model.head_dim))
+    sharpness /= 2 * math.sqrt(model.head_dim) if paper else 2
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             draws = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if name in ("query", "key", "value", "compress"):
                 draws /= math.sqrt(parameter.shape[-1])
-            parameter.copy_(sharpen * draws if name == "query" else draws)
+            parameter.copy_(sharpness * draws if name == "query" else draws)
     return model
 
 
