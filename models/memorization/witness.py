@@ -17,7 +17,7 @@ from theory import checks
 Transformer = AttentionOnlyTransformer | CompressedAttentionTransformer
 ARCHITECTURES = ("attention-only", "compressed")
 SHARPNESS = (1.0, 300.0)
-"""Range of the standard deviations of the heads' attention scores: their variety makes the features well conditioned."""
+"""Range of the standard deviations of the heads' attention scores: variety makes the features well conditioned."""
 GOOD_ERROR, BAD_ERROR = 1e-6, 1e-3
 """Error of the logits, relative to the largest: below the first no better draw is looked for; none above the second
 is given out."""
