@@ -61,6 +61,30 @@ def test_capacity_with_few_last_tokens(heads, head_dim, embed_dim, n, length, la
     assert attention_only_capacity(*sizes, len(contexts)) == attention_only_capacity(*sizes, len(contexts), last)
 
 
+@pytest.mark.parametrize("excess", [-1, 0, 1])
+@pytest.mark.parametrize(("n", "length"), [(3, 3), (4, 3), (2, 5), (3, 4)])
+def test_one_shared_last_token(n, length, excess):
+    """d below, at and above the N + S − 2 differences: the linear relation of each head costs one direction or none."""
+    contexts = all_contexts(n, length)
+    contexts = contexts[contexts[:, -1] == 0]
+    embed_dim, count = n + length - 2 + excess, len(contexts)
+    found = []
+    for head_dim in (n + length - 3, n + length - 2, n + length):
+        sizes = (1, head_dim, embed_dim, n, length)
+        found.append(attention_only_capacity(*sizes, count, 1))
+        assert found[-1] == generic_rank(*sizes, contexts).rank
+        assert compressed_attention_capacity(*sizes, count, 1) == (
+            generic_rank(*sizes, contexts, architecture="compressed").rank
+        )
+    assert found == [n + length - 2] * 3
+    # The compressed architecture tells N tokens apart from d = N − 1 on, whatever the positions.
+    for embed_dim in (n - 2, n - 1, n):
+        if embed_dim >= 2:
+            sizes = (1, n + length, embed_dim, n, length)
+            rank = generic_rank(*sizes, contexts, architecture="compressed").rank
+            assert compressed_attention_capacity(*sizes, count, 1) == rank
+
+
 @given(seed=seeds, heads=st.integers(0, 6), head_dim=st.integers(1, 6), embed_dim=st.integers(2, 6),
        n=st.integers(6, 9), length=st.integers(2, 3))  # fmt: skip
 def test_capacity_of_random_contexts(seed, heads, head_dim, embed_dim, n, length):
