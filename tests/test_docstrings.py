@@ -25,10 +25,11 @@ def test_examples_print_what_they_say(name):
     assert result.failed == 0
 
 
-def test_public_calculators_have_examples():
-    """Every public function of theory.regression shows an example with a number."""
-    package = importlib.import_module("theory.regression")
+@pytest.mark.parametrize("family", ["regression", "memorization"])
+def test_public_calculators_have_examples(family):
+    """Every public function of a family, and its task, shows an example with a number."""
+    package = importlib.import_module(f"theory.{family}")
     for name in package.__all__:
         member = getattr(package, name)
-        if not isinstance(member, type) or name == "RegressionTask":
+        if not isinstance(member, type) or name.endswith("Task"):
             assert doctest.DocTestFinder(recurse=False).find(member, name)[0].examples, name
