@@ -109,7 +109,7 @@ def test_batch_deviation_equals_enumeration(task, model, scale):
     assert batch_loss_deviation(task, scale, 7, **model) == pytest.approx(deviation, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.2, 0.8])
+@pytest.mark.parametrize("noise", [0.0, 0.2, 0.5, 0.8])
 @pytest.mark.parametrize("feed_forward", ["F", "FA"])
 @pytest.mark.parametrize("scale", [0.0, 2.0, 4.0])
 def test_softmax_batch_deviation_equals_sampling(noise, feed_forward, scale):
@@ -131,6 +131,8 @@ def test_softmax_batch_deviation_equals_sampling(noise, feed_forward, scale):
     found = batch_loss_deviation(task, scale, 1, attention="softmax", feed_forward=feed_forward)
     # First order in b, so within a few per cent; the sampled deviation adds 1 per cent.
     assert found == pytest.approx(losses.std(), rel=0.08)
+    batch = batch_loss_deviation(task, scale, 16, attention="softmax", feed_forward=feed_forward)
+    assert batch == pytest.approx(found / 4, rel=1e-14)
 
 
 def test_scales_of_their_own():
