@@ -109,7 +109,7 @@ def test_batch_deviation_equals_enumeration(task, model, scale):
     assert batch_loss_deviation(task, scale, 7, **model) == pytest.approx(deviation, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.2, 0.8])
+@pytest.mark.parametrize("noise", [0.0, 0.2, 0.5, 0.8])
 @pytest.mark.parametrize("feed_forward", ["F", "FA"])
 @pytest.mark.parametrize("scale", [0.0, 2.0, 4.0])
 def test_softmax_batch_deviation_equals_sampling(noise, feed_forward, scale):
@@ -131,6 +131,8 @@ def test_softmax_batch_deviation_equals_sampling(noise, feed_forward, scale):
     found = batch_loss_deviation(task, scale, 1, attention="softmax", feed_forward=feed_forward)
     # First order in b, so within a few per cent; the sampled deviation adds 1 per cent.
     assert found == pytest.approx(losses.std(), rel=0.08)
+    batch = batch_loss_deviation(task, scale, 16, attention="softmax", feed_forward=feed_forward)
+    assert batch == pytest.approx(found / 4, rel=1e-14)
 
 
 def test_scales_of_their_own():
@@ -213,10 +215,23 @@ def test_minimum_is_below_every_scale(task, model, estimate):
     assert far == math.inf or population_loss(task, 60.0, **model) == pytest.approx(far, abs=1e-12)
 
 
+def test_relu_optimum_is_not_below_zero():
+    """With an estimate far below α linear attention wants a negative scale; ReLU attention is off there."""
+    task, model = ReasoningTask(4, 6, 1, 1, 0.9), {"feed_forward": "F", "noise_estimate": 0.1}
+    assert optimal_scale(task, **model) == pytest.approx(math.log(0.1 * (1 / 9 + 2) / 0.9))
+    assert optimal_scale(task, attention="relu", **model) == 0
+    least = minimum_loss(task, attention="relu", **model)
+    assert least == population_loss(task, -1.0, attention="relu", **model) > minimum_loss(task, **model)
+
+
 def test_softmax_has_an_interior_minimum_in_a_small_vocabulary():
     """There F stops short of full attention; with FA, and at the published sizes, it does not."""
     small = ReasoningTask(7, 6, 2, 2, 0.8)
-    assert 2 < optimal_scale(small, attention="softmax", feed_forward="F") < 4
+    best = optimal_scale(small, attention="softmax", feed_forward="F")
+    assert 2 < best < 4
+    # At 1e-12 of a slope of order 0.1 the scale itself is right to 1e-11.
+    slope = population_loss_derivative(small, best, attention="softmax", feed_forward="F")
+    assert slope == pytest.approx(0, abs=1e-12)
     for noise in (0.0, 0.2, 0.5, 0.8):
         for feed_forward in ("F", "FA"):
             task = ReasoningTask(noise=noise)
