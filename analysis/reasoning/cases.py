@@ -58,12 +58,12 @@ def small_tasks(seed: int, count: int) -> list[ReasoningTask]:
     return tasks
 
 
-def unconstrained(model: OneLayerTransformer, parameterization: str) -> OneLayerTransformer:
+def unconstrained(model: OneLayerTransformer, parameterization: Any) -> OneLayerTransformer:
     """The same function as a model that trains more of its matrices."""
     wider = OneLayerTransformer(
         model.task, parameterization=parameterization, attention=model.attention, feed_forward=model.feed_forward
-    )  # type: ignore[arg-type]
-    state = dict(zip(("key_query", "value", "feed_forward_weight"), model.matrices(), strict=True))
+    )
+    state: dict[str, Any] = dict(zip(("key_query", "value", "feed_forward_weight"), model.matrices(), strict=True))
     state["noise_logit"] = model.noise_logit
     wider.load_state_dict({name: state[name].detach() for name in wider.state_dict()})
     return wider

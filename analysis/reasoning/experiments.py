@@ -119,7 +119,9 @@ class TrainReasoner:
             with torch.no_grad():
                 for run, vector in enumerate(ensemble.vector):
                     vector.normal_(std=self.start, generator=self._draws(run, START_STREAM))
-        measurement = Measurement(self.levels[0], [task.noise for task in tasks], self.test, self._draws(0, TEST_STREAM))
+        measurement = Measurement(
+            self.levels[0], [task.noise for task in tasks], self.test, self._draws(0, TEST_STREAM)
+        )
 
         def objective(ensemble: Ensemble, step: int) -> Tensor:
             if self.optimizer != "lbfgs" and (step % self.record_every == 0 or step == self.steps):
@@ -187,9 +189,7 @@ class _Stream:
     def noise_estimates(self) -> list[float | None]:
         """The share of noise labels in each run's sample where its feed-forward layer is built with it."""
         job = self.job
-        if job.data != "finite sample" or not job.task.noise and not any(job.noise_levels):
-            return [None] * (len(job.levels) * job.seeds)
-        if job.model.startswith("Origin"):
+        if job.data != "finite sample" or not job.levels[0].noise or job.model.startswith("Origin"):
             return [None] * (len(job.levels) * job.seeds)
         return (self.labels == job.task.noise_token).double().mean(1).tolist()
 

@@ -16,8 +16,8 @@ from analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHE
 from analysis.reasoning.experiments import TrainReasoner
 from theory.reasoning import (
     ReasoningTask,
-    bayes_risk,
     batch_loss_deviation,
+    bayes_risk,
     convergence_rate,
     normalized_gd_curve,
     population_loss,
@@ -136,7 +136,7 @@ def noisy_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
         options = case.options
         curve = normalized_gd_curve(task, steps, rate, **options)
         deviation = np.array([batch_loss_deviation(task, scale, BATCH, **options) for scale in curve.scales])
-        cycle = 0.0
+        cycle: Any = 0.0
         if options["feed_forward"] == "F" and case.attention != "softmax":
             # Past the optimum each batch has its own, a few steps of η away: the loss there is flat to second order,
             # and a walk of k steps of η costs at most (kη)²/8, as the curvature of cross-entropy is at most 1/4.
@@ -244,7 +244,7 @@ def batch_by_batch(case: TrainReasoner, budget: Budget, seed: int) -> Any:
 )  # fmt: skip
 def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
     trained = yield replace(case, seed=seed)
-    rate, scales = case.learning_rate, trained["scales"][:, :, 0]
+    rate, scales, labels = case.learning_rate, trained["scales"][:, :, 0], trained["counts"][:, :, 1]
     tasks = case.levels * case.seeds
     path = rate * np.arange(len(scales))
 
@@ -270,7 +270,7 @@ def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
             "η/√Q": repeated([path / math.sqrt(task.triggers) for task in tasks]),
             "sign of F": repeated([of_f(task) for task in tasks]),
         },
-        note=f"{trained['counts'][:, :, 1].min():.0f} to {trained['counts'][:, :, 1].max():.0f} noise labels in a batch",
+        note=f"{labels.min():.0f} to {labels.max():.0f} noise labels in a batch",
     )
 
 

@@ -184,10 +184,7 @@ def layer_roles(case: None, budget: Budget, seed: int) -> Any:
         task = replace(NOISY, noise=noise)
         said = [layer_logits(task, 0.1 * step, noise_estimate=share) for step in steps]
         predicted.append(
-            [
-                [x.attention_output, x.attention_largest, x.feed_forward_noise, x.feed_forward_largest]
-                for x in said
-            ]
+            [[x.attention_output, x.attention_largest, x.feed_forward_noise, x.feed_forward_largest] for x in said]
         )
         without.append([[0.1 * step] * 4 for step in steps])
         first.append(layer_role_step(task, 0.1, noise_estimate=share))

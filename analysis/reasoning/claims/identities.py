@@ -106,7 +106,7 @@ def enumerated_population_loss(case: tuple[int, int], budget: Budget, seed: int)
                 scale = float(rng.uniform(0.0, 8.0))
                 model = OneLayerTransformer(
                     task, parameterization="reparam", attention=attention, feed_forward=kind, noise_estimate=estimate
-                )  # type: ignore[arg-type]
+                )
                 with torch.no_grad():
                     assert model.scale is not None
                     model.scale.fill_(scale)
@@ -182,7 +182,7 @@ def first_step_of_feed_forward(task: ReasoningTask, budget: Budget, seed: int) -
     measured = []
     for attention in ("linear", "relu", "softmax"):
         for kind in ("F", "FA") if attention == "linear" else ("F",):
-            model = OneLayerTransformer(task, attention=attention, feed_forward=kind)  # type: ignore[arg-type]
+            model = OneLayerTransformer(task, attention=attention, feed_forward=kind)
             measured.append(_gradient(model, model.feed_forward_weight))
     predicted = feed_forward_gradient(task)
     size = task.vocab_size

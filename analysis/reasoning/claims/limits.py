@@ -155,8 +155,9 @@ def softmax_at(task: ReasoningTask, scale: float, feed_forward: str, *, tied: bo
         if not tied:
             return model
         wider = unconstrained(model, "origin")
-        assert wider.value is not None and wider.feed_forward_weight is not None
-        wider.value *= scale
+        assert wider.value is not None
+        assert wider.feed_forward_weight is not None
+        wider.value.mul_(scale)
         if task.noise:
             wider.feed_forward_weight[task.noise_token, task.vocab_size] = scale
     return wider
@@ -200,7 +201,7 @@ def softmax_limit(case: tuple[ReasoningTask, str], budget: Budget, seed: int) ->
         seed=seed,
     )
     further = on_sentences(softmax_at(task, 60.0, kind), seed)
-    options = {"feed_forward": kind}
+    options: dict[str, Any] = {"feed_forward": kind}
     return Evidence(
         # At a scale of 30 the other positions have weights of 1e-13; with other trigger counts scales of 25.
         rule=Identity(1e-7),
@@ -240,13 +241,14 @@ def tied_softmax_reaches_bayes(task: ReasoningTask, budget: Budget, seed: int) -
     published = replace(PUBLISHED, noise=task.noise)
     large = on_sentences(softmax_at(published, 45.0, "FA", tied=True), seed)
     tied = [softmax_loss(task, scale, tied_value=True).value for scale in scales]
+    untied = [softmax_loss(task, scale).value for scale in scales]
     return Evidence(
         # Sums over some thousand sentences, and at scale 45 an excess of e^{-40}.
         rule=Identity(1e-11),
         measured=[*small, large],
         predicted=[*tied, bayes_risk(published)],
         rivals={
-            "untied": [*(softmax_loss(task, scale).value for scale in scales), limit_loss(published, attention="softmax")],
+            "untied": [*untied, limit_loss(published, attention="softmax")],
             "linear attention": [*(population_loss(task, scale) for scale in scales), bayes_risk(published)],
         },
     )  # fmt: skip
@@ -269,7 +271,7 @@ def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
     trained = yield TrainReasoner(
         task=task, model="Reparam-Softmax-FA", learning_rate=rate, steps=steps, data="token counts", seed=seed
     )
-    grid = np.linspace(0, 1.5 * rate * steps / task.triggers**0.5 + 1, 240)
+    grid = np.linspace(0, 1.5 * rate * steps / task.triggers**0.5 + 1, 80)
     slope = CubicSpline(grid, [population_loss_derivative(task, x, attention="softmax") for x in grid])
     loss = CubicSpline(grid, population_loss(task, grid, attention="softmax", method="second-order"))
     shares = trained["counts"][:, 0] / BATCH
@@ -342,5 +344,3 @@ def origin_linear_f_floor(task: ReasoningTask, budget: Budget, seed: int) -> Any
         },
         note=f"largest entry of W and V after training: {moved:g}",
     )  # fmt: skip
-
-

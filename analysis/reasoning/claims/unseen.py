@@ -192,5 +192,6 @@ def trained_attention_in_between(task: ReasoningTask, budget: Budget, seed: int)
             "ReLU and linear alike": np.tile((floor + linear["unseen"][-1]) / 2, 2),
         },
         note=f"unseen-output loss at α = 0.2, 0.5: linear {ends[:2].round(3).tolist()}, ReLU "
-        f"{ends[2:].round(3).tolist()}, Bayes {floor.round(3).tolist()}, unconstrained at best {best.round(3).tolist()}",
+        f"{ends[2:].round(3).tolist()}, Bayes {floor.round(3).tolist()}, unconstrained at best "
+        f"{best.round(3).tolist()}",
     )
