@@ -15,6 +15,7 @@ from analysis.engine.training import generator
 from analysis.engine.verdict import BoundForAll, Expectation, Identity
 from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED
 from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.published import on_sample
 from models.reasoning import OneLayerTransformer, sample_label_counts
 from theory.reasoning import (
     ReasoningTask,
@@ -28,22 +29,6 @@ from theory.reasoning import (
     layer_role_step,
     stall_scale,
 )
-
-
-def train_on_sample(budget: Budget, seed: int, *, model: str = "Reparam-Linear-FA") -> TrainReasoner:
-    """The published finite-sample training: 2,048 sentences, 4 steps an epoch."""
-    return TrainReasoner(
-        task=NOISY,
-        model=model,
-        learning_rate=0.1,
-        steps={Budget.QUICK: 80, Budget.STANDARD: 160, Budget.PAPER: 400}[budget],
-        data="finite sample",
-        sample_size=2048,
-        noise_levels=NOISE_LEVELS,
-        test=256,
-        record_every=4,
-        seed=seed,
-    )
 
 
 @claim(
@@ -60,7 +45,7 @@ def train_on_sample(budget: Budget, seed: int, *, model: str = "Reparam-Linear-F
     cases=by_budget({"published size": None}),
 )
 def finite_sample_excess(case: None, budget: Budget, seed: int) -> Any:
-    trained = yield train_on_sample(budget, seed)
+    trained = yield on_sample("Reparam-Linear-FA", budget, seed)
     predicted, known, training = [], [], []
     for noise, share in zip(NOISE_LEVELS, trained["noise_estimates"], strict=True):
         task = replace(NOISY, noise=noise)
@@ -177,7 +162,7 @@ def finite_sample_bound(case: tuple[tuple[int, ...], tuple[float, ...]], budget:
     cases=by_budget({"published size": None}),
 )
 def layer_roles(case: None, budget: Budget, seed: int) -> Any:
-    trained = yield replace(train_on_sample(budget, seed), steps=60, record_every=1)
+    trained = yield replace(on_sample("Reparam-Linear-FA", budget, seed), steps=60, record_every=1)
     steps = trained["steps"]
     predicted, without, first = [], [], []
     for noise, share in zip(NOISE_LEVELS, trained["noise_estimates"], strict=True):

@@ -274,7 +274,7 @@ def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
     grid = np.linspace(0, 1.5 * rate * steps / task.triggers**0.5 + 1, 80)
     slope = CubicSpline(grid, [population_loss_derivative(task, x, attention="softmax") for x in grid])
     loss = CubicSpline(grid, population_loss(task, grid, attention="softmax", method="second-order"))
-    shares = trained["counts"][:, 0] / BATCH
+    shares = trained["counts"][: steps + 1, 0] / BATCH
     scales, losses = np.zeros(task.triggers), []
     for share in shares:
         losses.append(share @ loss(scales))

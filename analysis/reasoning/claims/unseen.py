@@ -13,6 +13,7 @@ from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.verdict import BoundForAll, Identity
 from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
 from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.published import training
 from theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve, unseen_output_bound
 
 
@@ -95,7 +96,7 @@ def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
     ),
 )
 def unconstrained_do_not_generalise(case: Trained, budget: Budget, seed: int) -> Any:
-    trained = yield train_free(case, budget, seed)
+    trained = yield training(case.model, case.learning_rate, budget, seed, noise=bool(case.task.noise))
     losses, task = trained["unseen_output"].ravel(), case.task
     labels = task.outputs + (1 if task.noise else 0)
     bound = math.log(task.vocab_size - (labels if case.attention == "linear" else 0))
@@ -107,21 +108,6 @@ def unconstrained_do_not_generalise(case: Trained, budget: Budget, seed: int) ->
         rivals={"learning by elimination": bound + math.log(2), "ten percent more": 1.1 * math.log(task.vocab_size)},
         note=f"smallest unseen-output loss after training {trained['unseen_output'][-1].min():.3f}, log N = "
         f"{math.log(task.vocab_size):.3f}",
-    )
-
-
-def train_free(case: Trained, budget: Budget, seed: int) -> TrainReasoner:
-    """The published training of a model that trains whole matrices."""
-    return TrainReasoner(
-        task=case.task,
-        model=case.model,
-        learning_rate=case.learning_rate,
-        steps={Budget.QUICK: 60, Budget.STANDARD: 150, Budget.PAPER: 2000}[budget],
-        batch={Budget.QUICK: 128, Budget.STANDARD: 256, Budget.PAPER: 512}[budget],
-        noise_levels=NOISE_LEVELS if case.task.noise else (),
-        test=128,
-        record_every={Budget.QUICK: 2, Budget.STANDARD: 3, Budget.PAPER: 20}[budget],
-        seed=seed,
     )
 
 
@@ -138,7 +124,7 @@ def train_free(case: Trained, budget: Budget, seed: int) -> TrainReasoner:
     ),
 )
 def unconstrained_logits_sum_to_zero(case: Trained, budget: Budget, seed: int) -> Any:
-    trained = yield train_free(case, budget, seed)
+    trained = yield training(case.model, case.learning_rate, budget, seed, noise=bool(case.task.noise))
     sums = trained["logit_sums"].ravel()
     return Evidence(
         # Rounding of N logits of some tens.
