@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
@@ -33,6 +32,7 @@ from theory.reasoning import (
     population_loss,
     published_rate,
     stall_scale,
+    unseen_output_bound,
 )
 
 ALL_LEVELS = (0.0, *NOISE_LEVELS)
@@ -52,13 +52,11 @@ def exact_curve(model: str, noise: float, job: TrainReasoner) -> np.ndarray | No
 
 
 def unseen_floor(model: str, noise: float) -> float | None:
-    """The least unseen-output loss of an unconstrained model: no unseen output gets more than it had untrained."""
+    """The least unseen-output loss of an unconstrained model."""
     if not model.startswith("Origin"):
         return None
     task = replace(PUBLISHED, noise=noise)
-    labels = task.outputs + (1 if noise else 0)
-    rivals = task.vocab_size - (labels if "Linear" in model else 0)
-    return bayes_risk(task) + (1 - noise) * math.log((1 - noise) * rivals)
+    return unseen_output_bound(task, attention=Trained(task, model).attention).loss
 
 
 def course(model: str, job: TrainReasoner, trained: Any, what: str, *, label: str = "α={:g}") -> list[Series]:
