@@ -14,9 +14,10 @@ from typing import Annotated, Any, get_args, get_type_hints
 import numpy as np
 import typer
 
+import theory.reasoning
 import theory.regression
 
-FAMILIES = (theory.regression,)
+FAMILIES = (theory.regression, theory.reasoning)
 # Ingredients rather than answers: importable, but of no use at the shell.
 NOT_AT_THE_SHELL = ("spectral_moments", "spectral_quadrature")
 

@@ -10,7 +10,7 @@ from analysis.engine.claim import Budget, Claim, registry
 if TYPE_CHECKING:
     from analysis.engine.figure import Figure
 
-FAMILIES = ("regression",)
+FAMILIES = ("regression", "reasoning")
 
 
 class MissingExtra(ImportError):

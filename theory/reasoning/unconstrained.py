@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from theory import checks
 from theory.reasoning.bayes import bayes_risk
+from theory.reasoning.population_loss import ATTENTIONS
 from theory.reasoning.task import ReasoningTask, check_task
 
 
@@ -62,45 +64,50 @@ def feed_forward_floor(task: ReasoningTask) -> float:
     return bayes_risk(task) + (1 - task.noise) * (known + (1 - mass) * math.log(outputs))
 
 
-def unseen_output_bound(task: ReasoningTask) -> UnseenBound:
-    r"""Return the bounds for unseen outputs that hold for every unconstrained model with softmax or ReLU attention.
+def unseen_output_bound(task: ReasoningTask, *, attention: str = "softmax") -> UnseenBound:
+    r"""Return the bounds for unseen outputs that hold for every unconstrained model trained from zero.
 
-    .. math:: P(y) ≤ \frac{1}{1+|L|}, \quad |L| = Y \text{ without noise}, \; Y + 1 \text{ with}
+    .. math:: P(y) ≤ \frac1N \text{ for softmax and ReLU attention}, \quad P(y) < \frac{1}{N - |L|} \text{ for linear,}
 
-    for any data, learning rate and number of (plain or normalised) gradient steps from zero weights, in exact
-    arithmetic: the logits sum to zero, and those of tokens that never were a label are at most zero, because attention
-    weights are not negative; so the labels' logits sum to at least zero. The whole loss is then at least
+    with |L| = Y labels without noise and Y + 1 with, for any data, learning rate and number of (plain or normalised)
+    gradient steps, in exact arithmetic. For all tokens that never were a label start with the same rows of V and F and
+    receive the same gradients, so that they share one logit c; all logits sum to zero, so that the N - |L| of them
+    together have at most the odds they had untrained if c ≤ 0; and c ≤ 0 where attention weights are not negative.
+    With linear attention c may be positive, but N - |L| equal probabilities stay below 1 together. The loss is at least
 
-    .. math:: \min_{p ≤ 1/(1+|L|)} -(1-α) \log p - α \log(1-p).
+    .. math:: \min_{p ≤ P} -(1-α) \log p - α \log(1 - (N - |L|)\, p).
 
-    Not for linear attention. In float32 normalised steps break it once the training loss has underflowed.
+    Untrained, softmax and ReLU models attain P(y) = 1/N. In float32 normalised steps break the bounds once the training
+    loss has underflowed.
 
     Args:
         task: A task with unseen outputs.
+        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
 
     Returns:
         `UnseenBound`.
 
     Raises:
-        ValueError: if every generic token is a trained output.
+        ValueError: if every generic token is a trained output, or on another attention.
 
     Source:
         Derived here; 2505.15009 shows it in its figures only.
 
     Example:
         >>> round(unseen_output_bound(ReasoningTask()).loss, 8)
-        1.60943791
+        4.09434456
     """
     check_task(task)
+    checks.one_of("attention", attention, ATTENTIONS)
     if not task.unseen_tokens:
         raise ValueError(
             f"task must have unseen outputs, got {task.outputs} trained outputs, all of the generic tokens"
         )
-    others = task.outputs + bool(task.noise)
-    probability = 1 / (1 + others)
-    best = min(probability, 1 - task.noise)
-    noisy = -task.noise * math.log1p(-best) if task.noise else 0.0
-    return UnseenBound(probability, math.log1p(others), noisy - (1 - task.noise) * math.log(best))
+    never = task.vocab_size - task.outputs - bool(task.noise)
+    probability = 1 / (never if attention == "linear" else task.vocab_size)
+    best = min(probability, (1 - task.noise) / never)
+    noisy = -task.noise * math.log1p(-never * best) if task.noise else 0.0
+    return UnseenBound(probability, -math.log(probability), noisy - (1 - task.noise) * math.log(best))
 
 
 def _term(probability: float, mass: float) -> float:

@@ -1,0 +1,1 @@
+"""In-context reasoning against distributional association: experiments, claims and figures."""

@@ -1,0 +1,81 @@
+"""The tasks and models that claims and figures speak about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from models.reasoning import OneLayerTransformer
+from theory.reasoning import ReasoningTask, population_loss
+
+PAPER = "Nguyen, Nguyen-Tang 2025 (2505.15009)"
+PUBLISHED = ReasoningTask()
+"""Vocabulary 60, sentences of 256 tokens, 5 triggers, 4 outputs, no noise."""
+NOISY = replace(PUBLISHED, noise=0.2)
+NOISE_LEVELS = (0.2, 0.5, 0.8)
+LEARNING_RATES = (0.1, 0.5)
+BATCH = 512
+RELU_OFFSET = 1e-8
+"""The published ReLU attention is max(s + 1e-8, 0)."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A task, a published model name, and a learning rate."""
+
+    task: ReasoningTask
+    model: str
+    learning_rate: float = 0.1
+
+    @property
+    def attention(self) -> str:
+        return self.model.split("-")[1].lower()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The model as the calculators name it."""
+        return {"attention": self.attention, "feed_forward": self.model.split("-")[-1]}
+
+    @property
+    def data(self) -> Any:
+        """What suffices of fresh sentences for this model."""
+        if self.model.startswith("Origin") or "-W-" in self.model:
+            return "sentences"
+        return "token counts" if self.attention == "softmax" else "label counts"
+
+
+def small_tasks(seed: int, count: int) -> list[ReasoningTask]:
+    """Random tasks that can be enumerated, every other one with noise."""
+    rng = np.random.default_rng(seed)
+    tasks = []
+    for index in range(count):
+        noise = float(rng.uniform(0.05, 0.95)) if index % 2 else 0.0
+        triggers, outputs = (int(n) for n in rng.integers(1, 4, size=2))
+        vocab_size = triggers + outputs + int(rng.integers(2, 4))
+        tasks.append(ReasoningTask(vocab_size, int(rng.integers(6, 8)), triggers, outputs, noise))
+    return tasks
+
+
+def unconstrained(model: OneLayerTransformer, parameterization: Any) -> OneLayerTransformer:
+    """The same function as a model that trains more of its matrices."""
+    wider = OneLayerTransformer(
+        model.task, parameterization=parameterization, attention=model.attention, feed_forward=model.feed_forward
+    )
+    state: dict[str, Any] = dict(zip(("key_query", "value", "feed_forward_weight"), model.matrices(), strict=True))
+    state["noise_logit"] = model.noise_logit
+    wider.load_state_dict({name: state[name].detach() for name in wider.state_dict()})
+    return wider
+
+
+def exact_loss(task: ReasoningTask, scale: float, attention: str, feed_forward: str, estimate: float | None) -> float:
+    """The population loss of the published model, with the offset of its ReLU."""
+    return population_loss(
+        task,
+        scale,
+        attention=attention,
+        feed_forward=feed_forward,
+        noise_estimate=estimate,
+        relu_offset=RELU_OFFSET if attention == "relu" else 0.0,
+    )

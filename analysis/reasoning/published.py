@@ -1,0 +1,59 @@
+"""The published trainings at the size of each budget: what the figures draw and some claims measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.engine.claim import Budget
+from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PUBLISHED, Trained
+from analysis.reasoning.experiments import TrainReasoner
+from models.reasoning import MODEL_NAMES
+
+MODELS = tuple(name for name in MODEL_NAMES if name != "Reparam-Relu-W-FA")
+"""The thirteen models of the published figures."""
+
+
+def _size(budget: Budget, quick: Any, standard: Any, paper: Any) -> Any:
+    return {Budget.QUICK: quick, Budget.STANDARD: standard, Budget.PAPER: paper}[budget]
+
+
+def training(model: str, rate: float, budget: Budget, seed: int, *, noise: bool) -> TrainReasoner:
+    """Fresh batches at each step, without noise or at all three noise levels; some twenty measurements."""
+    case = Trained(NOISY if noise else PUBLISHED, model, rate)
+    free = case.data == "sentences"
+    # Half the steps of interest where η is five times as large.
+    steps = _size(budget, 60, 150, 2000) if free else _size(budget, 200, 400, 2000)
+    return TrainReasoner(
+        task=case.task,
+        model=model,
+        learning_rate=rate,
+        steps=steps,
+        data=case.data,
+        batch=_size(budget, 128, 256, 512),
+        noise_levels=NOISE_LEVELS if noise else (),
+        test=_size(budget, 128, 256, 512),
+        record_every=steps // 20,
+        seed=seed,
+    )
+
+
+def both(model: str, rate: float, budget: Budget, seed: int) -> list[TrainReasoner]:
+    """The training without noise and the one at the three noise levels."""
+    return [training(model, rate, budget, seed, noise=noise) for noise in (False, True)]
+
+
+def on_sample(model: str, budget: Budget, seed: int) -> TrainReasoner:
+    """The finite-sample training: 2,048 sentences, 4 steps an epoch, 100 epochs, η = 0.1, all noise levels."""
+    steps = _size(budget, 80, 160, 400)
+    return TrainReasoner(
+        task=NOISY,
+        model=model,
+        learning_rate=0.1,
+        steps=steps,
+        data="finite sample",
+        sample_size=2048,
+        noise_levels=NOISE_LEVELS,
+        test=_size(budget, 256, 256, 2048),
+        record_every=steps // 20,
+        seed=seed,
+    )
