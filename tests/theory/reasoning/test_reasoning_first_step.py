@@ -133,9 +133,9 @@ def test_free_weights_obey_the_unseen_bound(attention, noise, rng, normalised):
         assert np.abs(logits.sum(axis=1)).max() < 1e-11 * (1 + np.abs(logits).max())
         rows = np.arange(len(logits))
         assert (logits[rows, unseen.outputs] <= 1e-12).all()
-        p = np.exp(references.log_probabilities(logits)[rows, unseen.outputs])
-        assert (p <= bound.probability + 1e-12).all()
-        assert (-np.log(p) >= bound.output_loss - 1e-12).all()
+        log_p = references.log_probabilities(logits)[rows, unseen.outputs]
+        assert (np.exp(log_p) <= bound.probability + 1e-12).all()
+        assert (-log_p >= bound.output_loss - 1e-12).all()
         assert references.mean_loss(unseen, logits) >= bound.loss - 1e-12
 
 
