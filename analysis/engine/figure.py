@@ -56,6 +56,8 @@ class Panel:
     limit: float | None = None
     """Colour scale of a heat map, −limit … limit."""
     xticks: Sequence[float] | None = None
+    legend: bool = True
+    """False where another panel's legend, with the same colours, explains this one too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,5 +239,5 @@ def _draw_series(ax: Any, panel: Panel) -> None:
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(NullFormatter())
-    if panel.series:
-        ax.legend(fontsize=6.5)
+    if panel.series and panel.legend:
+        ax.legend(fontsize=6.5, ncols=1 if len(panel.series) < 8 else 2)

@@ -51,6 +51,11 @@ def exact_curve(model: str, noise: float, job: TrainReasoner) -> np.ndarray | No
     ).losses
 
 
+def _kind(model: str, noise: float) -> str:
+    """Softmax attention without noise is driven off its population path by the batches, see softmax-batch-noise."""
+    return "without batch noise" if "Softmax" in model and not noise else "exact"
+
+
 def unseen_floor(model: str, noise: float) -> float | None:
     """The least unseen-output loss of an unconstrained model."""
     if not model.startswith("Origin"):
@@ -68,7 +73,7 @@ def course(model: str, job: TrainReasoner, trained: Any, what: str, *, label: st
         curve = exact_curve(model, noise, job)
         ends = np.array([steps[0], steps[-1]])
         if curve is not None:
-            lines.append(Series(f"{name}: exact", "theory", np.arange(len(curve)), curve))
+            lines.append(Series(f"{name}: {_kind(model, noise)}", "theory", np.arange(len(curve)), curve))
         elif what == "unseen" and (floor := unseen_floor(model, noise)) is not None:
             lines.append(Series(f"{name}: lower bound", "baseline", ends, np.full(2, floor)))
         elif what == "population" and model == "Origin-Linear-F":
@@ -97,11 +102,14 @@ def _losses_of(models: tuple[str, ...], judge: Any, case: str, budget: Budget, s
         for rate in LEARNING_RATES:
             jobs = both(model, rate, budget, seed)
             results = yield jobs
-            for what, name in (("population", "population loss"), ("unseen", "unseen-output loss")):
+            bounded = " (lines: lower bound)" if model.startswith("Origin") else ""
+            for what, name in (("population", "population loss"), ("unseen", f"unseen-output loss{bounded}")):
                 lines = [
                     line for job, result in zip(jobs, results, strict=True) for line in course(model, job, result, what)
                 ]
-                panels.append(Panel(f"{model}, η={rate:g}", lines, xlabel="steps", ylabel=name))
+                # The colours are those of the population loss, whose panel has the room for a legend.
+                title, first = f"{model}, η={rate:g}", what == "population"
+                panels.append(Panel(title, lines, xlabel="steps", ylabel=name, legend=first))
     verdict = yield from verdict_line(judge, case, budget, seed)
     title = f"{' and '.join(models)}: normalised GD, N=60, H=256, B={jobs[0].batch}"
     return FigureData(title, panels, [verdict], columns=4)
@@ -140,7 +148,7 @@ def comparison_of_models(budget: Budget, seed: int) -> Verdicts:
             for model, job, result in zip(models, jobs, results, strict=True):
                 curve = exact_curve(model, noise, job)
                 if curve is not None:
-                    lines.append(Series(f"{model}: exact", "theory", np.arange(len(curve)), curve))
+                    lines.append(Series(f"{model}: {_kind(model, noise)}", "theory", np.arange(len(curve)), curve))
                 lines.append(Series(f"{model}: trained", "trained", result["steps"], result[what][:, 0]))
             longest = max(job.steps for job in jobs)
             lines.append(Series("Bayes risk", "trivial", [0, longest], np.full(2, bayes_risk(task))))
