@@ -11,8 +11,8 @@ class Mutation:
     """Replace ``old``, which occurs exactly once in the module, by ``new``.
 
     Attributes:
-        module: Path of the module below theory/, without the ending.
-        first: The test module of its family to run first.
+        module: Path of the module, without the ending: ``theory/regression/task``.
+        first: The test module to run first; it lies at the same place below tests/.
     """
 
     module: str
@@ -22,7 +22,7 @@ class Mutation:
 
     def apply(self, root: Path) -> None:
         """Change the file below ``root``."""
-        path = root / "theory" / f"{self.module}.py"
+        path = root / f"{self.module}.py"
         source = path.read_text()
         if source.count(self.old) != 1:
             raise ValueError(f"{self.old!r} must occur once in {self.module}, got {source.count(self.old)} times")

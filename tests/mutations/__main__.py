@@ -1,10 +1,10 @@
-"""Break every formula of theory by one token, and see whether the theory tests turn red.
+"""Break the formulas of theory and models by one token each, and see whether their tests turn red.
 
     python -m tests.mutations                     all mutations
-    python -m tests.mutations regression/noisy 3  those of modules that contain the word, and mutation number 3
+    python -m tests.mutations regression/noisy 3  those of modules whose path has this in it, and mutation number 3
     python -m tests.mutations --list              numbers, modules and changes
 
-Each mutation is applied to a temporary copy of theory/ and tests/; the working tree is not touched. Tests of the
+Each mutation is applied to a temporary copy; the working tree is not touched. Tests of the
 mutated module run first, then those of its family; the first failure ends the run. Prints "caught" or "SURVIVED" for
 each mutation and exits with the number of survivors. A mutation that makes a test run endlessly is caught by the clock.
 """
@@ -18,12 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.mutations import Mutation, reasoning, regression
+from tests.mutations import Mutation, memorization, reasoning, regression
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 600
 """A run of the tests that takes longer is taken as caught."""
-MUTATIONS: list[Mutation] = [*regression.MUTATIONS, *reasoning.MUTATIONS]
+MUTATIONS: list[Mutation] = [*regression.MUTATIONS, *memorization.MUTATIONS, *reasoning.MUTATIONS]
 
 
 def _tests_fail(root: Path, arguments: list[str]) -> bool:
@@ -49,9 +49,14 @@ def _tests_fail(root: Path, arguments: list[str]) -> bool:
 
 
 def _copy(root: Path) -> None:
-    for folder in ("theory", "tests"):
+    for folder in ("theory", "models", "tests"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", root)
+
+
+def _family(mutation: Mutation) -> str:
+    """The folder of the tests that have to see it."""
+    return str(Path("tests") / Path(mutation.module).parent)
 
 
 def survives(mutation: Mutation) -> bool:
@@ -60,7 +65,7 @@ def survives(mutation: Mutation) -> bool:
         root = Path(folder)
         _copy(root)
         mutation.apply(root)
-        family = f"tests/theory/{mutation.module.split('/')[0]}"
+        family = _family(mutation)
         first = f"{family}/{mutation.first}.py"
         return not _tests_fail(root, [first]) and not _tests_fail(root, [family, f"--deselect={first}"])
 
@@ -78,8 +83,9 @@ def main(arguments: list[str]) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         _copy(Path(folder))
-        if _tests_fail(Path(folder), ["tests/theory"]):
-            raise RuntimeError("tests/theory must pass before it is asked to fail")
+        for family in sorted({_family(mutation) for _, mutation in chosen}):
+            if _tests_fail(Path(folder), [family]):
+                raise RuntimeError(f"{family} must pass before it is asked to fail")
     survivors = 0
     for number, mutation in chosen:
         started = time.monotonic()

@@ -1,10 +1,10 @@
-"""Mutations of theory.reasoning."""
+"""Mutations of the reasoning family."""
 
 from tests.mutations import of
 
 MUTATIONS = [
     *of(
-        "reasoning/bayes",
+        "theory/reasoning/bayes",
         "test_reasoning_population_loss",
         ("first = -noise * math.log(estimate) if", "first = -noise * math.log(noise) if"),
         ("return first - (1 - noise) * math.log1p(-estimate)", "return first - (1 - noise) * math.log1p(-noise)"),
@@ -17,7 +17,7 @@ MUTATIONS = [
         ("for k in range(2, 12)", "for k in range(2, 3)"),
     ),
     *of(
-        "reasoning/enumeration",
+        "theory/reasoning/enumeration",
         "test_reasoning_task",
         ("if abs(b - place) >= 2", "if abs(b - place) >= 1"),
         ("1 / ((length - 2) * len(others))", "1 / ((length - 2) * (length - 4))"),
@@ -28,7 +28,7 @@ MUTATIONS = [
         ("(length - 3) * (length - 4)) if", "(length - 2) * (length - 4)) if"),
     ),
     *of(
-        "reasoning/softmax_loss",
+        "theory/reasoning/softmax_loss",
         "test_reasoning_softmax_loss",
         (
             "return 1 / (1 + others * low), low / (1 + others * low)",
@@ -77,7 +77,7 @@ MUTATIONS = [
         ("value = scale if tied_value else 1.0", "value = 1.0"),
     ),
     *of(
-        "reasoning/population_loss",
+        "theory/reasoning/population_loss",
         "test_reasoning_population_loss",
         ("return math.log(task.vocab_size - 1)", "return math.log(task.vocab_size)"),
         (
@@ -105,7 +105,7 @@ MUTATIONS = [
         ("scale = np.maximum(scale, 0.0)", "scale = np.abs(scale)"),
     ),
     *of(
-        "reasoning/optimum",
+        "theory/reasoning/optimum",
         "test_reasoning_population_loss",
         (
             "math.log1p(-task.noise) - math.log(task.noise) + log_competitors",
@@ -122,7 +122,7 @@ MUTATIONS = [
         (".derivative(1.0, -1 / others)", ".derivative(1.0, 0.0)"),
     ),
     *of(
-        "reasoning/convergence",
+        "theory/reasoning/convergence",
         "test_reasoning_dynamics",
         ("scale = log_distance(task, estimate) - (epsilon", "scale = log_distance(task, estimate) + (epsilon"),
         ("low, high = -1, candidates[0]", "low, high = 0, candidates[0]"),
@@ -134,7 +134,7 @@ MUTATIONS = [
         ),
     ),
     *of(
-        "reasoning/dynamics",
+        "theory/reasoning/dynamics",
         "test_reasoning_dynamics",
         ("(len(task.sentence_triggers) - 1) / (2 * size)", "len(task.sentence_triggers) / (2 * size)"),
         (
@@ -160,7 +160,7 @@ MUTATIONS = [
         ("downhill = -np.sign(pop", "downhill = np.sign(pop"),
     ),
     *of(
-        "reasoning/gradient_flow",
+        "theory/reasoning/gradient_flow",
         "test_reasoning_dynamics",
         ("weights * time + 1 / (task.vocab_size - 1) - distance", "weights * time - distance"),
         ("return distance + np.log(wrightomega", "return np.log(wrightomega"),
@@ -169,7 +169,7 @@ MUTATIONS = [
         ("(nodes + 1) / 2)", "(nodes + 1))"),
     ),
     *of(
-        "reasoning/finite_sample",
+        "theory/reasoning/finite_sample",
         "test_reasoning_finite_sample",
         ("- betaln(k + 1, m - k + 1)", "- betaln(k, m - k)"),
         ("(np.log1p(-k / m) - math.log1p(-noise))", "(np.log1p(-k / m) + math.log1p(-noise))"),
@@ -183,7 +183,7 @@ MUTATIONS = [
         ("divergence(task.noise, estimate)", "divergence(estimate, task.noise)"),
     ),
     *of(
-        "reasoning/first_step",
+        "theory/reasoning/first_step",
         "test_reasoning_first_step",
         ("(mean + 1 / outputs) / vocab - (mean + 1) / outputs", "(mean + 1 / outputs) / vocab - mean / outputs"),
         ("2 * interior / (vocab * generic)", "interior / (vocab * generic)"),
@@ -197,7 +197,7 @@ MUTATIONS = [
         ("(length - 3) / ((length - 2) * (length - 4))", "(length - 4) / ((length - 2) * (length - 4))"),
     ),
     *of(
-        "reasoning/unconstrained",
+        "theory/reasoning/unconstrained",
         "test_reasoning_finite_sample",
         ("(length - 3) / ((length - 2) * (length - 4))", "(length - 3) / ((length - 2) * (length - 3))"),
         ("hit = 1 / (length - 2)", "hit = 1 / (length - 1)"),
@@ -210,7 +210,7 @@ MUTATIONS = [
         ("-task.noise * math.log1p(-never * best) if", "-task.noise * math.log1p(-best) if"),
     ),
     *of(
-        "reasoning/batch_noise",
+        "theory/reasoning/batch_noise",
         "test_reasoning_dynamics",
         ("abs(noise_logit(estimate) - (1 - kappa) * reach)", "abs(noise_logit(estimate) - reach)"),
         ("(1 - noise) * (1 - share) ** 2 + noise * share**2", "(1 - share) ** 2 + noise * share**2"),
@@ -222,7 +222,7 @@ MUTATIONS = [
         ("math.sqrt((labels + counts) / size)", "math.sqrt(labels + counts)"),
     ),
     *of(
-        "reasoning/task",
+        "theory/reasoning/task",
         "test_reasoning_task",
         ("MIN_NOISY_LENGTH = 6", "MIN_NOISY_LENGTH = 5"),
         (
@@ -234,5 +234,58 @@ MUTATIONS = [
             "if self.vocab_size < self.triggers + self.outputs + 1:",
             "if self.vocab_size < self.triggers + self.outputs:",
         ),
+    ),
+    *of(
+        "models/reasoning/lookup",
+        "test_one_layer",
+        ("RELU_OFFSET = 1e-8", "RELU_OFFSET = 2e-8"),
+        ("shifted.gather(1, tokens[:, :-1])", "shifted.gather(1, tokens[:, 1:])"),
+        (
+            "nothing.scatter_add(1, tokens[:, :-1], weights[:, 1:])",
+            "nothing.scatter_add(1, tokens[:, :-1], weights[:, :-1])",
+        ),
+        ("slopes = slopes - weights * slopes", "slopes = slopes + weights * slopes"),
+        ("slopes = slopes * (weights > 0)", "slopes = slopes * (weights >= 0)"),
+    ),
+    *of(
+        "models/reasoning/matches",
+        "test_one_layer",
+        ("torch.arange(-1, 2, dtype", "torch.arange(0, 3, dtype"),
+        ("known = self.triggers < len(scale)", "known = self.triggers <= len(scale)"),
+        ("opposed = pad(everything[:, -1:] - both", "opposed = pad(everything[:, -1:] + both"),
+        ("matched[:, :-1].sum(1, keepdim=True)", "matched.sum(1, keepdim=True)"),
+        ("torch.tensor([0, 1, 1], dtype", "torch.tensor([0, 0, 1], dtype"),
+        ("counts - matched, matched]", "counts + matched, matched]"),
+    ),
+    *of(
+        "models/reasoning/losses",
+        "test_one_layer",
+        ("picked - others", "others - picked"),
+        ("math.log(vocab_size - 1)", "math.log(vocab_size - 2)"),
+        ("math.log(vocab_size - 2))", "math.log(vocab_size - 1))"),
+        ("(slope - 1) * top", "slope * top"),
+        ("torch.stack([-gap, gap])", "torch.stack([gap, -gap])"),
+    ),
+    *of(
+        "models/reasoning/one_layer",
+        "test_one_layer",
+        ("math.log(share) - math.log1p(-share)", "math.log(share) + math.log1p(-share)"),
+        ("noise = self.noise_logit * last + before", "noise = self.noise_logit * last - before"),
+        ("noise + self.noise_logit * own[:, 0] + behind", "noise + self.noise_logit * own[:, 1] + behind"),
+        ("columns[:, self.task.noise_token] = -1", "columns[:, self.task.noise_token] = 1"),
+        ("self.key_query.index_select(0, n + tokens[:, -2])", "self.key_query.index_select(0, n + tokens[:, -1])"),
+        ("self.value + self.feed_forward_weight if", "self.value - self.feed_forward_weight if"),
+        ('slope = 1 if self.feed_forward == "FA" else 0', 'slope = 1 if self.feed_forward == "F" else 0'),
+    ),
+    *of(
+        "models/reasoning/sentences",
+        "test_sentences",
+        ("position == length - 3", "position == length - 4"),
+        ("draw.below(length - 4), draw", "draw.below(length - 5), draw"),
+        ("torch.where(position == 0, 2, 3)", "torch.where(position == 0, 3, 3)"),
+        ("torch.where(number < before,", "torch.where(number <= before,"),
+        ("coins < self.task.noise", "coins > self.task.noise"),
+        ("1 / (others + 1)", "1 / (others + 2)"),
+        ("+ candidates.start", "+ self.task.triggers"),
     ),
 ]

@@ -1,10 +1,10 @@
-"""Mutations of theory.regression."""
+"""Mutations of the regression family."""
 
 from tests.mutations import of
 
 MUTATIONS = [
     *of(
-        "regression/task",
+        "theory/regression/task",
         "test_regression_task",
         ("return 1 / d, 1 / (d * (d + 2))", "return 1 / d, 1 / (d * (d + 1))"),
         ("return 1 / d, 1 / (d", "return 2 / d, 1 / (d"),
@@ -15,7 +15,7 @@ MUTATIONS = [
         ("np.sum(self.weight_covariance_matrix * self.second", "np.sum(self.weight_covariance_matrix + self.second"),
     ),
     *of(
-        "regression/wishart",
+        "theory/regression/wishart",
         "test_wishart_moments",
         ("scale = d ** parts.count(0)\n    parts", "scale = n ** parts.count(0)\n    parts"),
         ("leg = m + (q > 0)", "leg = m + (q > 1)"),
@@ -38,7 +38,7 @@ MUTATIONS = [
         ("Fraction(_trace_moment(k, d, n), d * n**k)", "Fraction(_trace_moment(k, d, n), n * n**k)"),
     ),
     *of(
-        "regression/spectrum",
+        "theory/regression/spectrum",
         "test_spectrum",
         ("t, w = _gauss(d, n, count, int(radau))", "t, w = _gauss(n, d, count, int(radau))"),
         ("w = w / t", "w = w * t"),
@@ -63,7 +63,7 @@ MUTATIONS = [
         ("weights.append(float(1 / squares))", "weights.append(float(2 / squares))"),
     ),
     *of(
-        "regression/one_step",
+        "theory/regression/one_step",
         "test_one_step",
         ("root = square_root(task.weight", "root = square_root(task.co"),
         ("alpha = (n - 1) / n * k1**2", "alpha = (n - 1) / n * k1"),
@@ -85,7 +85,7 @@ MUTATIONS = [
         ("(spread @ a) * (a @ s)", "(spread @ a) * (s @ a)"),
     ),
     *of(
-        "regression/multi_step",
+        "theory/regression/multi_step",
         "test_multi_step",
         ("rule = spectral_quadrature(steps + 1, d, n)\n    with", "rule = spectral_quadrature(steps, d, n)\n    with"),
         ("np.prod(1 - np.multiply", "np.prod(1 + np.multiply"),
@@ -102,7 +102,7 @@ MUTATIONS = [
         ("return d * christoffel_at_zero(degree, d, n)", "return d * christoffel_at_zero(degree, n, d)"),
     ),
     *of(
-        "regression/noisy",
+        "theory/regression/noisy",
         "test_noisy",
         ("m = spectral_moments(d, n, 2 * steps + 1)", "m = spectral_moments(n, d, 2 * steps + 1)"),
         ("s = noise / n\n", "s = noise / d\n"),
@@ -126,7 +126,7 @@ MUTATIONS = [
         ("factor = rows[i][k] / rows[k][k]", "factor = rows[k][i] / rows[k][k] * 2"),
     ),
     *of(
-        "regression/gd_plus_plus",
+        "theory/regression/gd_plus_plus",
         "test_gd_plus_plus",
         ("rule = spectral_quadrature((3**layers - 1) // 2 + 1, d, n)\n    with",
          "rule = spectral_quadrature((3**layers - 1) // 2, d, n)\n    with"),
@@ -146,7 +146,7 @@ MUTATIONS = [
         ("bound = float(degree_bound((3**layers - 1) // 2", "bound = float(degree_bound((3**layers + 1) // 2"),
     ),
     *of(
-        "regression/gradient_descent",
+        "theory/regression/gradient_descent",
         "test_gradient_descent",
         ("float(sum(c * eta**k for", "float(sum(c * eta ** (k + 1) for"),
         ("[c * unit**k for", "[c * unit ** (k + 1) for"),
@@ -177,7 +177,7 @@ MUTATIONS = [
         ("marked - i + b - 1, e=0)", "marked - i + b, e=0)"),
     ),
     *of(
-        "regression/asymptotics",
+        "theory/regression/asymptotics",
         "test_asymptotics",
         ("loss = gamma**steps / np.sum", "loss = gamma ** (steps + 1) / np.sum"),
         ("1 / np.sum(gamma**-powers)", "1 / np.sum(gamma**powers)"),
@@ -200,7 +200,7 @@ MUTATIONS = [
         ("else (root - beta) / 2", "else (root + beta) / 2"),
     ),
     *of(
-        "regression/estimators",
+        "theory/regression/estimators",
         "test_estimators",
         ("bias = task.signal * max(0.0, 1 - n / d)", "bias = task.signal * max(0.0, 1 - d / n)"),
         ("if abs(n - d) <= 1:", "if abs(n - d) <= 0:"),
@@ -221,7 +221,7 @@ MUTATIONS = [
         ("if task.noise_variance == 0 and n >= d:", "if task.noise_variance == 0 and n > d:"),
     ),
     *of(
-        "regression/linear_attention",
+        "theory/regression/linear_attention",
         "test_linear_attention",
         ("one_step_risk(task, -q[0].sum(0))", "one_step_risk(task, q[0].sum(0))"),
         ("one_step_risk(task, -q[0].sum(0))", "one_step_risk(task, -q[0][0])"),
