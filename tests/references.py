@@ -383,3 +383,39 @@ def embed(value: np.ndarray, key_query: np.ndarray) -> tuple[np.ndarray, np.ndar
     p, q = np.zeros((*lead, d + 1, d + 1)), np.zeros((*lead, d + 1, d + 1))
     p[..., :d, :d], p[..., d, d], q[..., :d, :d] = value, 1, key_query
     return p, q
+
+
+def attention_weights(inputs, query, key):
+    """Softmax weights (T, S) of the last position over all; inputs (T, S, width), query and key (head_dim, width)."""
+    scores = np.einsum("ti,ji,jk,tsk->ts", inputs[:, -1], query, key, inputs)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def attention_features(contexts, heads, head_dim, embed_dim, vocab_size, random, *, compressed=False, scale=1.0):
+    """Z (T, d + H d_h): skip and values of every head, for one draw of Gaussian weights; also the weights drawn."""
+    length = contexts.shape[1]
+    tokens = random.normal(size=(vocab_size, embed_dim))
+    width = head_dim if compressed else embed_dim
+    compress = random.normal(size=(width, embed_dim)) if compressed else np.eye(embed_dim)
+    positions = random.normal(size=(length, width))
+    inputs = (tokens @ compress.T)[contexts] + positions
+    skip = tokens[contexts[:, -1]] if compressed else inputs[:, -1]
+    blocks, drawn = [skip], []
+    for _ in range(heads):
+        query, key, value = random.normal(size=(3, head_dim, width))
+        query *= scale / np.sqrt(width * head_dim)
+        mixed = np.einsum("ts,tsi->ti", attention_weights(inputs, query, key), inputs)
+        blocks.append(mixed @ value.T)
+        drawn.append((query, key, value))
+    return np.concatenate(blocks, axis=1), (tokens, positions, drawn)
+
+
+def attention_only_logits(contexts, tokens, positions, heads, unembedding):
+    """The paper's transformer, position by position: heads are (W_Q, W_K, W_V, W_O), the unembedding is (N, d)."""
+    inputs = tokens[contexts] + positions
+    total = inputs[:, -1].copy()
+    for query, key, value, output in heads:
+        mixed = np.einsum("ts,tsi->ti", attention_weights(inputs, query, key), inputs)
+        total += mixed @ value.T @ output.T
+    return total @ unembedding.T

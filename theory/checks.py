@@ -17,6 +17,9 @@ SYMMETRY_TOLERANCE = 1e-10
 NUMBERS = "iufO"
 # Largest entry of a covariance or noise variance, and inverse of its smallest eigenvalue: products of five stay finite.
 MAX_SCALE = 1e60
+# Largest |sum - 1| of probabilities taken for rounding, and the largest that is left as it is.
+SUM_TOLERANCE = 1e-9
+SUM_ROUNDING = 1e-12
 
 
 def integer(name: str, value: Any, *, at_least: int | None = None, at_most: int | None = None) -> int:
@@ -100,6 +103,31 @@ def positive_definite(name: str, value: Any, dim: int) -> np.ndarray:
     if lowest < 1 / MAX_SCALE:
         raise ValueError(f"{name} must have eigenvalues of at least {1 / MAX_SCALE:g}, got {lowest:.6g}")
     return matrix
+
+
+def probabilities(name: str, value: Any, shape: Sequence[int | None]) -> np.ndarray:
+    """Return ``value`` as an array whose last axis holds distributions; their sums are freed of rounding."""
+    result = array(name, value, shape)
+    if (result < 0).any():
+        where = tuple(int(i) for i in np.argwhere(result < 0)[0])
+        raise ValueError(f"{name} must not be negative, got {result[where]} at index {where}")
+    sums = result.sum(-1, keepdims=True)
+    off = np.abs(sums - 1)
+    if (off > SUM_TOLERANCE).any():
+        where = tuple(int(i) for i in np.unravel_index(off.argmax(), off.shape)[:-1])
+        place = f" in row {where[0] if len(where) == 1 else where}" if where else ""
+        raise ValueError(f"{name} must sum to one, got {sums[where].item():.10g}{place}")
+    return np.where(off > SUM_ROUNDING, result / sums, result)
+
+
+def tokens(name: str, value: Any, shape: Sequence[int | None], vocab_size: int) -> np.ndarray:
+    """Return ``value`` as an array of integers 0, …, vocab_size − 1 of the given shape."""
+    numbers = array(name, value, shape)
+    wrong = (numbers < 0) | (numbers >= vocab_size) | (numbers != np.floor(numbers))
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} must be integers from 0 to {vocab_size - 1}, got {numbers[where]:g} at index {where}")
+    return numbers.astype(np.int64)
 
 
 @contextmanager
