@@ -14,7 +14,7 @@ from models.regression.mean_risk import mean_risk
 from models.regression.population import full_population_risk, one_step_population_risk
 from models.regression.prompts import Prompts, check_task, tokens_of
 from models.regression.recursion import conditional_risks, frame
-from models.regression.tensors import placement, tensor
+from models.tensors import placement, tensor
 from theory import checks
 from theory.regression.task import RegressionTask
 

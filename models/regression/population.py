@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.regression.tensors import constant
+from models.tensors import constant
 from theory.regression.task import RegressionTask
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.regression.prompts import Prompts, tokens_of
-from models.regression.tensors import constant, tensor
+from models.tensors import constant, tensor
 from theory import checks
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.regression.small_matrices import layout
-from models.regression.tensors import constant, placement, tensor
+from models.tensors import constant, placement, tensor
 from theory import checks
 from theory.regression.task import RegressionTask
 

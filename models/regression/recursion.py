@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.regression.small_matrices import layout
-from models.regression.tensors import constant
+from models.tensors import constant
 from theory.regression.task import RegressionTask
 
 
