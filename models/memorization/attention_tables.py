@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models.memorization.fused import attention_of_two
+
 
 def token_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     r"""Return what the heads add at the last position, where queries, keys and values depend on one token each.
@@ -30,16 +32,14 @@ def token_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tens
     length, vocab_size = len(keys), query.shape[-1]
     if length == 1:  # nothing to choose from
         return values[0].sum(2).mT
+    if length == 2:
+        return attention_of_two(query, list(keys), list(values)).flatten(1)
     own = (keys[-1] * query).sum(1)  # (heads, N): the last position meets its own token only
     others = [key.mT @ query for key in keys[:-1]]  # (heads, N, N): by t_s and t_S
-    if length == 2:
-        first = (others[0] - own.unsqueeze(1)).sigmoid()
-        weights = [first, 1 - first]
-    else:
-        shape = (len(query), *(vocab_size,) * length)
-        scores = [_between(score, s, length).expand(shape) for s, score in enumerate(others)]
-        scores.append(_between(own, length - 1, length).expand(shape))
-        weights = list(torch.stack(scores).softmax(0))
+    shape = (len(query), *(vocab_size,) * length)
+    scores = [_between(score, s, length).expand(shape) for s, score in enumerate(others)]
+    scores.append(_between(own, length - 1, length).expand(shape))
+    weights = torch.stack(scores).softmax(0)
     total = _mixture(weights[0], values[0], 0)
     for s in range(1, length):
         total = total + _mixture(weights[s], values[s], s)

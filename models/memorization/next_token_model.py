@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.memorization.fused import cross_entropy
 from models.tensors import constant, tensor
 from theory import checks
 from theory.memorization.task import NgramTask, check_task
@@ -57,7 +59,7 @@ class NextTokenModel(nn.Module):
 
     def table_logits(self) -> Tensor:
         """Return the logits (N^S, N) of all contexts in lexicographic order: `forward`, at a much lower cost each."""
-        return self._scores().mT
+        return (self.unembedding @ self._table_states()).mT
 
     def cross_entropy(self, joint: Tensor) -> Tensor:
         r"""Return the exact cross-entropy in nats (a scalar tensor): the objective of training.
@@ -80,8 +82,7 @@ class NextTokenModel(nn.Module):
             0.69314718056
         """
         joint = tensor("joint", joint, (self.vocab_size**self.context_length, self.vocab_size))
-        loss, _ = _CrossEntropy.apply(self._scores(), joint.mT)
-        return loss
+        return cross_entropy(self.unembedding, self._table_states(), joint.mT)
 
     def divergence(self, law: NgramTask | Tensor) -> Tensor:
         r"""Return the exact divergence of the model from a law in nats (a scalar tensor).
@@ -118,13 +119,13 @@ class NextTokenModel(nn.Module):
         best = self.table_logits().argmax(1, keepdim=True)
         return joint.gather(1, best).sum()
 
-    def _scores(self) -> Tensor:
+    def _table_states(self) -> Tensor:
         contexts = self.vocab_size**self.context_length
         if contexts > MAX_CONTEXTS:
             raise ValueError(
                 f"vocab_size^context_length must be at most {MAX_CONTEXTS} to evaluate all contexts, got {contexts}"
             )
-        return self.unembedding @ self.table_states()
+        return self.table_states()
 
     def _joint(self, law: Any) -> Tensor:
         n, length = self.vocab_size, self.context_length
@@ -176,31 +177,4 @@ def joint_law(
     """
     check_task(task)
     like = torch.empty((), dtype=dtype, device=device)
-    return constant((task.prior * task.conditional.T), like).mT
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """∑ J (logsumexp f − f) over scores f and joint law J, both (N, contexts); its gradient comes from one pass."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(scores: Tensor, joint: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        prior = joint.sum(0)
-        highest = scores.amax(0)
-        powers = (scores - highest).exp_()
-        sums = powers.sum(0)
-        loss = torch.dot(prior, highest + sums.log()) - torch.dot(joint.reshape(-1), scores.reshape(-1))
-        return loss, powers.mul_(prior / sums).sub_(joint)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs, output[1])
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        scores, joint, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # second derivatives are wanted: the gradient as a function of the scores
-            gradient = scores.softmax(0) * joint.sum(0) - joint
-        return grad * gradient, None
+    return constant(np.ascontiguousarray((task.prior[:, None] * task.conditional).T), like).mT
