@@ -22,13 +22,28 @@ from theory.memorization.capacity import (
     multi_head_capacity,
     published_capacity,
 )
+from theory.memorization.cells import cell_bound, token_block_bound
+from theory.memorization.certificate import LowerBound
+from theory.memorization.codimension import CodimensionOneOptimum, codimension_one_divergence, codimension_one_optimum
 from theory.memorization.distribution import DistributionBound, distribution_bound, logit_oscillation
+from theory.memorization.eckart_young import eckart_young_bound
 from theory.memorization.entropy import (
     best_constant_divergence,
     conditional_entropy,
     divergence,
     uniform_divergence,
 )
+from theory.memorization.log_table import rank_for_zero_divergence, small_signal_divergence
+from theory.memorization.lookup import (
+    circle_cosines,
+    circle_divergence,
+    circle_scale,
+    lookup_divergence,
+    noisy_lookup_bound,
+    one_dimensional_divergence,
+    published_noisy_lookup_bound,
+)
+from theory.memorization.low_rank import LowRankOptimum, optimal_low_rank
 from theory.memorization.parameters import (
     attention_only_parameters,
     compressed_attention_parameters,
@@ -39,8 +54,11 @@ from theory.memorization.tails import unseen_mass, zipf_tail
 from theory.memorization.task import NgramTask, geometric_law, lookup_table, uniform_law, zipf_law
 
 __all__ = [
+    "CodimensionOneOptimum",
     "DistributionBound",
     "GenericRank",
+    "LowRankOptimum",
+    "LowerBound",
     "NgramTask",
     "OrderResult",
     "accuracy_lower_bound",
@@ -48,25 +66,40 @@ __all__ = [
     "attention_only_parameters",
     "best_constant_divergence",
     "bit_upper_bound",
+    "cell_bound",
+    "circle_cosines",
+    "circle_divergence",
+    "circle_scale",
+    "codimension_one_divergence",
+    "codimension_one_optimum",
     "compressed_attention_capacity",
     "compressed_attention_parameters",
     "conditional_entropy",
     "dimension_upper_bound",
     "distribution_bound",
     "divergence",
+    "eckart_young_bound",
     "generic_rank",
     "geometric_law",
     "guaranteed_accuracy",
     "heads_needed",
     "independent_contexts",
     "logit_oscillation",
+    "lookup_divergence",
     "lookup_table",
     "multi_head_capacity",
+    "noisy_lookup_bound",
+    "one_dimensional_divergence",
+    "optimal_low_rank",
     "order_results",
     "published_capacity",
+    "published_noisy_lookup_bound",
+    "rank_for_zero_divergence",
     "sequence_encoder_parameters",
+    "small_signal_divergence",
     "three_layer_relu_capacity",
     "threshold_network_width",
+    "token_block_bound",
     "two_layer_relu_weights",
     "two_layer_relu_width",
     "uniform_divergence",
