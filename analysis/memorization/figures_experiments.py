@@ -9,7 +9,7 @@ import numpy as np
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
-from analysis.memorization.claims.accuracy import slope_above_the_bound
+from analysis.memorization.claims.accuracy import HEADS, slope_above_the_bound, trained_on_tables
 from analysis.memorization.claims.scaling import (
     concave_in_head_dimension,
     quadratic_by_shared_compression,
@@ -64,7 +64,7 @@ def trained(
         training=Training(
             optimizer="adam", steps=steps, learning_rate=0.05, halve_every=steps // 4, record_every=steps
         ),
-        runs=runs or of_budget(budget, 2, 3, 5),
+        runs=of_budget(budget, 2, 3, 5),
         seed=seed,
         **sizes,
     )
@@ -250,19 +250,8 @@ def experiment_5(budget: Budget, seed: int) -> Any:
 @figure(family="memorization", caption="Experiment 6: two dimensions, accuracy against heads, clipped bounds.")
 def experiment_6(budget: Budget, seed: int) -> Any:
     n, d = 10, 2
-    heads = of_budget(budget, (1, 9, 17), (1, 5, 9, 13, 17, 21), (1, 5, 9, 13, 17, 21))
-    results = yield [
-        trained(
-            budget,
-            seed,
-            vocab_size=n,
-            runs=of_budget(budget, 8, 12, 20),
-            architecture="attention only",
-            embed_dim=d,
-            heads=h,
-        )
-        for h in heads
-    ]
+    heads = of_budget(budget, HEADS, (*HEADS, 17, 21), (*HEADS, 17, 21))
+    results = yield [trained_on_tables(n, d, h, budget, seed) for h in heads]
     verdict = yield from verdict_line(slope_above_the_bound, "N=10, d=d_h=2", budget, seed)
     means = accuracies(results)
     slope = np.polyfit(heads, means["y"], 1)[0] / ((1 - 1 / n) * d / n**2)

@@ -59,7 +59,7 @@ def trained_on_tables(vocab_size: int, dim: int, heads: int, budget: Budget, see
         heads=heads,
         own_tables=True,
         training=Training(optimizer="adam", steps=steps, learning_rate=0.1, halve_every=steps // 4, record_every=steps),
-        runs=6 if budget is Budget.QUICK else 10,
+        runs={Budget.QUICK: 6, Budget.STANDARD: 10, Budget.PAPER: 20}[budget],
         seed=seed,
     )
 
