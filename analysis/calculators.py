@@ -14,12 +14,20 @@ from typing import Annotated, Any, get_args, get_type_hints
 import numpy as np
 import typer
 
+import theory.memorization
 import theory.reasoning
 import theory.regression
 
-FAMILIES = (theory.regression, theory.reasoning)
+FAMILIES = (theory.regression, theory.memorization, theory.reasoning)
 # Ingredients rather than answers: importable, but of no use at the shell.
-NOT_AT_THE_SHELL = ("spectral_moments", "spectral_quadrature")
+NOT_AT_THE_SHELL = (
+    "spectral_moments",
+    "spectral_quadrature",
+    "geometric_law",
+    "lookup_table",
+    "uniform_law",
+    "zipf_law",
+)
 
 
 def calculators() -> dict[str, Callable[..., Any]]:

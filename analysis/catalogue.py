@@ -10,7 +10,7 @@ from analysis.engine.claim import Budget, Claim, registry
 if TYPE_CHECKING:
     from analysis.engine.figure import Figure
 
-FAMILIES = ("regression", "reasoning")
+FAMILIES = ("regression", "memorization", "reasoning")
 
 
 class MissingExtra(ImportError):
@@ -30,13 +30,15 @@ def _load(part: str) -> None:
 
 
 def catalogue() -> dict[str, Claim]:
-    """All claims by name.
+    """All claims by name, family by family, whichever module was imported first.
 
     Raises:
         MissingExtra: if torch is not installed.
     """
     _load("claims")
-    return registry()
+    place = {family: index for index, family in enumerate(FAMILIES)}
+    claims = registry().items()
+    return dict(sorted(claims, key=lambda item: place.get(item[1].family, len(FAMILIES))))
 
 
 def catalogue_markdown() -> str:

@@ -35,7 +35,7 @@ app = typer.Typer(
 bound_app = typer.Typer(no_args_is_help=True, help="Every calculator at the shell; `plumbline bound NAME --help`.")
 app.add_typer(bound_app, name="bound")
 for _name, _function in calculators.calculators().items():
-    bound_app.command(_name)(calculators.command(_function))
+    bound_app.command(_name, rich_help_panel=_function.__module__.split(".")[1])(calculators.command(_function))
 
 DEFAULT_STORE = Path(".plumbline") / "store.sqlite"
 INTERRUPTED = 130

@@ -27,9 +27,10 @@ Role = Literal["theory", "trained", "baseline", "trivial", "rival", "theory mark
 class Series:
     """One line or set of points.
 
-    Roles: ``"theory"`` a line; ``"trained"`` points (a line where there are many) with intervals; ``"baseline"`` a
-    thinner line of theory for another method; ``"trivial"`` dashed; ``"rival"`` grey; the two with ``marks`` single
-    values instead of a line. Series whose labels agree up to a colon share a colour.
+    Roles: ``"theory"`` a line, with a band from low to high where these are given; ``"trained"`` points (a line where
+    there are many) with intervals; ``"baseline"`` a thinner line of theory for another method; ``"trivial"`` dashed;
+    ``"rival"`` grey; the two with ``marks`` single values instead of a line. Series whose labels agree up to a colon
+    share a colour.
     """
 
     label: str
@@ -223,6 +224,8 @@ def _draw_series(ax: Any, panel: Panel) -> None:
             ax.plot(x, y, "-", color=color, lw=width, label=series.label, zorder=2)
             if series.margin:
                 ax.fill_between(x, y * (1 - series.margin), y * (1 + series.margin), color=color, alpha=0.2, lw=0)
+            if series.low is not None:
+                ax.fill_between(x, series.low, series.high, color=color, alpha=0.2, lw=0)
         elif len(x) > 30:
             ax.plot(x, y, "-", color=color, lw=0.9, alpha=0.9, label=series.label, zorder=3)
             if series.low is not None:

@@ -1,0 +1,1 @@
+"""Memorisation of next-token laws: experiments, claims and figures."""
