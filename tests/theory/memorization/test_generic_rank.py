@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.references import attention_features
 from tests.strategies import seeds
-from theory.memorization import generic_rank, independent_contexts
+from theory.memorization import generic_rank, independent_contexts, modular, rank
 from theory.memorization.modular import BLOCK, PRIME, inverse, pivot_columns, power
 
 
@@ -131,28 +131,29 @@ def test_rank_over_subsets(n, length, embed_dim, head_dim, heads, compressed, se
 
 
 @pytest.mark.parametrize(
-    ("sizes", "rank"),
+    ("sizes", "expected"),
     [((3, 6, 4), 20), ((5, 10, 6), 42), ((4, 4, 5), 24), ((4, 3, 5), 19), ((4, 5, 5), 29)],
 )
-def test_reference_ranks_of_the_code(sizes, rank):
+def test_reference_ranks_of_the_code(sizes, expected):
     """Ranks of the published code's architecture measured independently, for (d, d_h, H) at S = 2."""
     embed_dim, head_dim, heads = sizes
     result = generic_rank(heads, head_dim, embed_dim, 15, 2, architecture="compressed")
-    assert (result.rank, result.exact) == (rank, True)
+    assert (result.rank, result.exact) == (expected, True)
 
 
-@pytest.mark.parametrize(("heads", "rank"), [(3, 13), (4, 17), (5, 21), (6, 25)])
-def test_one_last_token_costs_a_direction_per_head(heads, rank):
+@pytest.mark.parametrize(("heads", "expected"), [(3, 13), (4, 17), (5, 21), (6, 25)])
+def test_one_last_token_costs_a_direction_per_head(heads, expected):
     """N = 3, S = 4, d = d_h = 5, one last token: ranks confirmed elsewhere with 60 digits; H (q − 1) + 1."""
     contexts = [[a, b, c, 0] for a in range(3) for b in range(3) for c in range(3)]
     result = generic_rank(heads, 5, 5, 3, 4, contexts)
-    assert (result.rank, result.exact) == (rank, True)
+    assert (result.rank, result.exact) == (expected, True)
 
 
 def test_structured_contexts_have_less():
     """Contexts (c, c): a head adds one direction, d + H in all, which the span bound knows."""
     contexts = [[c, c] for c in range(30)]
-    assert [generic_rank(h, 5, 5, 30, 2, contexts).rank for h in (0, 1, 4)] == [5, 6, 9]
+    results = [generic_rank(h, 5, 5, 30, 2, contexts) for h in (0, 1, 4)]
+    assert [(result.rank, result.exact) for result in results] == [(5, True), (6, True), (9, True)]
     # With ten other contexts the span bound does not see it, and the certificate says that it is not tight.
     mixed = contexts + [[c, 0] for c in range(1, 11)]
     result = generic_rank(4, 5, 5, 30, 2, mixed)
@@ -167,6 +168,18 @@ def test_the_largest_published_size():
     assert generic_rank(89, 10, 10, 30, 2).rank == 900
     result = generic_rank(88, 10, 10, 30, 2)
     assert (result.rank, result.exact) == (890, True)
+
+
+def test_a_denominator_of_zero_proves_nothing(monkeypatch):
+    """Modulo a small prime denominators vanish often; weights are drawn again, and no rank passes the upper bound.
+
+    Here a column with a wrong A^h would break the linear relation of contexts that share their last token.
+    """
+    monkeypatch.setattr(modular, "PRIME", 101)
+    monkeypatch.setattr(rank, "PRIME", 101)
+    contexts = [[a, b, c, 0] for a in range(3) for b in range(3) for c in range(3)]
+    ranks = {generic_rank(3, 5, 5, 3, 4, contexts, seed=seed).rank for seed in range(30)}
+    assert max(ranks) == 13
 
 
 def test_random_zeros_modulo_the_prime_are_no_loss():
