@@ -261,7 +261,12 @@ def all_models(budget: Budget, seed: int) -> Verdicts:
     for model, job, result in zip(MODELS, jobs, results, strict=True):
         steps, ends = result["steps"], np.array([0, job.steps])
         curve = exact_curve(model, noise, job)
-        lines = [Series("Bayes risk", "trivial", ends, np.full(2, bayes_risk(task)))]
+        # The trained ones first, so that they have the same two colours in every panel.
+        lines = [
+            Series("population: trained", "trained", steps, result["population"][:, run]),
+            Series("unseen outputs: trained", "trained", steps, result["unseen"][:, run]),
+            Series("Bayes risk", "trivial", ends, np.full(2, bayes_risk(task))),
+        ]
         if curve is not None:
             lines.append(Series("both: exact", "theory", np.arange(job.steps + 1), curve))
         if model == "Origin-Linear-F":
@@ -269,10 +274,6 @@ def all_models(budget: Budget, seed: int) -> Verdicts:
         floor = unseen_floor(model, noise)
         if floor is not None:
             lines.append(Series("unseen outputs: lower bound", "baseline", ends, np.full(2, floor)))
-        lines += [
-            Series("population: trained", "trained", steps, result["population"][:, run]),
-            Series("unseen outputs: trained", "trained", steps, result["unseen"][:, run]),
-        ]
         panels.append(Panel(model, lines, xlabel="steps", ylabel="loss"))
     verdicts = [(yield from verdict_line(lone_feed_forward_gap, "linear, α=0.5", budget, seed))]
     verdicts.append((yield from verdict_line(softmax_limit, "FA, α=0.5", budget, seed)))

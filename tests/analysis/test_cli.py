@@ -104,7 +104,7 @@ def test_claim_that_cannot_be_computed_exits_one_with_its_traceback(run, monkeyp
     ("arguments", "message"),
     [
         (["check", "one-step-preconditoner"], "did you mean one-step-preconditioner"),
-        (["check", "--family", "regresion"], "did you mean regression?"),
+        (["check", "--family", "regresion"], "did you mean regression"),
         (["check", "--budget", "huge"], "'quick', 'standard', 'paper'"),
         (["check", FAST, "--jobs", "0"], "--jobs"),
         (["check", FAST, "--seed", "-1"], "--seed"),

@@ -62,3 +62,13 @@ def test_svg_names_title_labels_series_and_verdict(tmp_path):
 
     for words in ("A title", "some-claim: CONSISTENT", "risk", "points", "wrong", "curves", "matrix"):
         assert words in text
+
+
+def test_a_panel_can_leave_the_legend_to_another(tmp_path):
+    """Without its legend a panel's series have no names in the picture, but keep them in the table."""
+    panel = Panel("", [Series("unnamed", "trained", [1, 2], [3.0, 4.0])], legend=False)
+    draw(FigureData("A title", [panel]), tmp_path / "figure.svg")
+    write_csv(FigureData("A title", [panel]), tmp_path / "figure.csv")
+
+    assert "unnamed" not in (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    assert "unnamed" in (tmp_path / "figure.csv").read_text(encoding="utf-8")
