@@ -43,7 +43,7 @@ def sample_sequences(
         >>> from theory.memorization import lookup_table
         >>> task = lookup_table(2, 1, labels=[1, 0])
         >>> sample_sequences(task, 1, 4, generator=torch.Generator().manual_seed(0)).tolist()
-        [[0, 1, 0, 1]]
+        [[1, 0, 1, 0]]
     """
     check_task(task)
     batch = checks.integer("batch", batch, at_least=1)

@@ -166,7 +166,7 @@ def memorizing_transformer(
             constant = torch.zeros_like(weights)
             constant[:, :embed_dim] = torch.linalg.pinv(features[:, :embed_dim]).sum(1)
             weights = torch.cat([weights, constant])
-        _install(model, weights, readout, contexts_tensor)
+        _install(model, weights, readout, last_tokens)
         got = _by_blocks(model, "forward", contexts_tensor)
         right = logits.argmax(1, keepdim=True)
         lead = got.gather(1, right) - got.scatter(1, right, -math.inf).amax(1, keepdim=True)
@@ -282,18 +282,15 @@ def _solve(features: Tensor, wanted: Tensor) -> tuple[Tensor, float, float] | No
     return weights, condition, float(rest.abs().max() / wanted.abs().max())
 
 
-def _install(model: Any, weights: Tensor, readout: Tensor, contexts: Tensor) -> None:
+def _install(model: Any, weights: Tensor, readout: Tensor, last_tokens: int) -> None:
     """Change the basis so that the skip connection writes its part of the solution, and the heads theirs."""
     paper = isinstance(model, AttentionOnlyTransformer)
     d, rank = model.embed_dim, len(weights)
-    last = model.embedding[contexts[:, -1].unique()].detach()
-    if paper:
-        last = last + model.position[-1].detach()
     skip = torch.zeros(d, d, dtype=torch.float64)
     skip[:rank] = weights[:, :d]
     # What is missing to an invertible M is free: rows that the unembedding ignores, columns no stored context has.
     left, sizes, right = torch.linalg.svd(skip)
-    full = min(rank, d, len(last))
+    full = min(rank, d, last_tokens)
     sizes[full:] = sizes[:full].log().mean().exp()
     change = left @ (sizes.unsqueeze(1) * right)
     heads = torch.zeros(model.heads, d, model.head_dim, dtype=torch.float64)

@@ -175,8 +175,8 @@ def test_the_initial_weights_are_those_of_torch():
     bounds |= {"embedding": 1 / 4, "compress": 1 / 4, "decompress": 1 / 3, "unembedding": 1 / 4}
     for name, bound in bounds.items():
         largest = getattr(model, name).abs().max().item()
-        # The largest of 18 numbers or more; the seed is fixed.
-        assert 0.8 * bound < largest <= bound, name
+        # The largest of 18 numbers or more; the seed is fixed. Without the gain it would be 0.816 of the bound.
+        assert 0.85 * bound < largest <= bound, name
     bias = MLPTransformer(5, 2, 1, 4, 4, 400, generator=torch.Generator().manual_seed(0)).bias.abs().max().item()
     assert 0.49 < bias <= 0.5
 

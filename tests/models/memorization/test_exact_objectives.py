@@ -18,6 +18,7 @@ from models.memorization import (
     SequenceEncoder,
     joint_law,
 )
+from models.memorization.fused import cross_entropy
 from tests.strategies import ngram_tasks, seeds
 from theory.memorization import NgramTask, conditional_entropy, geometric_law, lookup_table, uniform_divergence
 
@@ -105,7 +106,7 @@ def test_an_ensemble_has_the_losses_and_gradients_of_its_models(task, seed, kind
     ensemble, joint = Ensemble(members), joint_law(task)
     other = torch.rand(joint.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     laws = torch.stack([joint, other / other.sum(), joint])
-    for law, axis in ((joint, None), (laws, 0)):
+    for law, axis in ((joint, None), (laws, 0), (laws.movedim(0, 2), 2)):
         losses = ensemble.call("cross_entropy", law, in_dims=(axis,))
         names = list(ensemble.parameters())
         gradients = torch.autograd.grad(
@@ -113,7 +114,7 @@ def test_an_ensemble_has_the_losses_and_gradients_of_its_models(task, seed, kind
         )
         accuracies = ensemble.call("accuracy", law, in_dims=(axis,))
         for run, member in enumerate(members):
-            own = law if axis is None else law[run]
+            own = law if axis is None else law.select(axis, run)
             loss = member.cross_entropy(own)
             torch.testing.assert_close(losses[run], loss, rtol=ROUNDING, atol=ROUNDING)
             assert accuracies[run].item() == pytest.approx(member.accuracy(own).item(), abs=ROUNDING)
@@ -121,6 +122,16 @@ def test_an_ensemble_has_the_losses_and_gradients_of_its_models(task, seed, kind
             expected = torch.autograd.grad(loss, [parameters[name] for name in names], materialize_grads=True)
             for one, alone in zip(gradients, expected, strict=True):
                 torch.testing.assert_close(one[run], alone, rtol=1e-9, atol=ROUNDING)
+
+
+def test_runs_on_any_axis():
+    """The hand-written passes take their run axis wherever vmap has it."""
+    generator = torch.Generator().manual_seed(4)
+    w, e, j = (torch.rand(3, *shape, generator=generator, dtype=torch.float64) for shape in ((5, 2), (2, 7), (5, 7)))
+    moved = (w.movedim(0, 1), e.movedim(0, 2), j)
+    got = torch.func.vmap(cross_entropy, in_dims=(1, 2, 0))(*moved)
+    expected = [cross_entropy(*run) for run in zip(w, e, j, strict=True)]
+    torch.testing.assert_close(got, torch.stack(expected), rtol=ROUNDING, atol=0.0)
 
 
 def test_extreme_logits_and_impossible_tokens():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.memorization import sample_sequences
+from models.memorization.sequences import _cumulative, _draw
 from tests.strategies import ngram_tasks, seeds
 from theory.memorization import NgramTask, geometric_law, lookup_table
 
@@ -61,6 +62,17 @@ def test_nothing_impossible_is_drawn(task, length, seed):
     assert (law[tuple(sample.mT.numpy())] > 0).all()
     again = sample_sequences(task, 50, length, generator=torch.Generator().manual_seed(seed))
     assert torch.equal(sample, again)
+
+
+def test_draws_at_the_ends_of_the_intervals():
+    """u = 0 skips impossible tokens, a boundary belongs to the next one, and rounding adds no token at the end."""
+    rows = np.array([[0.0, 0.5, 0.5, 0.0], [0.25, 0.0, 0.0, 0.75]])
+    u = torch.tensor([0.0, 0.5, math.nextafter(1, 0), 0.0, 0.25, math.nextafter(1, 0)], dtype=torch.float64)
+    row = torch.tensor([0, 0, 0, 1, 1, 1])
+    assert _draw(_cumulative(rows, torch.device("cpu")), row, u).tolist() == [1, 2, 2, 0, 3, 3]
+    tenths = np.full((1, 10), 0.1)  # their sum in float64 is the largest number below 1
+    assert np.cumsum(tenths)[-1] == math.nextafter(1, 0)
+    assert _draw(_cumulative(tenths, torch.device("cpu")), row[:1], u[2:3]).tolist() == [9]
 
 
 def test_a_look_up_table_is_followed():

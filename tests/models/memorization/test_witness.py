@@ -120,6 +120,7 @@ def test_compressed_heads_that_write_one_number(last):
     assert stored.associations == stored.capacity
     assert stored.accuracy == 1
     assert stored.margin == pytest.approx(0.5, rel=1e-3)
+    assert stored.model(torch.tensor(contexts)).argmax(1).tolist() == labels.tolist()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -132,6 +133,16 @@ def test_labels_of_any_law(architecture):
         )
         assert stored.associations == 12
         assert stored.accuracy == 1
+
+
+def test_small_components_of_targets_are_kept():
+    """States whose second direction is 1e-8 of the first are stored with it."""
+    states = np.array([[1.0, 1e-8], [1.0, -1e-8], [1.0, 0.0]])
+    stored = memorizing_transformer(
+        [(0, 1), (1, 2), (2, 0)], targets=(states, np.eye(3)[:, :2]), heads=1, head_dim=2, embed_dim=2
+    )
+    # Of the order of the rounding of logits of size one, times a condition of a hundred or so.
+    assert stored.logit_error < 1e-12
 
 
 def test_targets_of_zero():
@@ -164,6 +175,17 @@ def test_one_more_than_the_capacity_is_refused_and_unsolvable(architecture):
     assert torch.linalg.matrix_rank(features[:13]) == 13
 
 
+def test_heads_wider_than_the_embedding_count_as_narrow():
+    """A head sees d dimensions at most, whatever d_h."""
+    contexts = [(i, j) for i in range(6) for j in range(6)]
+    sizes = {"heads": 3, "head_dim": 5, "embed_dim": 2}
+    with pytest.raises(ValueError, match=r"at most 8 distinct ones, .* = 3\*2 \+ 2, got 9"):
+        memorizing_transformer(contexts[:9], [0] * 9, **sizes)
+    for architecture in ARCHITECTURES:
+        stored = memorizing_transformer(contexts[:8], [5, 0] * 4, **sizes, architecture=architecture)
+        assert stored.accuracy == 1
+
+
 def test_one_shared_last_token_lowers_the_capacity():
     """With a single last token the skip connection stores one association, not d."""
     contexts = [(i, 0) for i in range(5)]
@@ -181,6 +203,10 @@ GOOD = {"contexts": [(0, 1), (1, 0)], "labels": [0, 1], "heads": 1, "head_dim": 
     [
         ({"contexts": [(0,), (1,)]}, "contexts must have at least two tokens, got 1"),
         ({"contexts": [(0, 1), (0, 1)]}, r"labels must be the same where a context is repeated, got .*\[0, 1\]"),
+        (
+            {"contexts": [(0, 1)] * 2, "labels": None, "targets": ([[1.0, 2.0], [1.0, 3.0]], np.eye(2))},
+            "targets must be the same where a context is repeated",
+        ),
         ({"contexts": [(0, 1), (1, -1)]}, "contexts must be integers from 0"),
         ({"contexts": [(0, 1), (1, 0.5)]}, "contexts must be integers from 0"),
         ({"contexts": [(0, 1), (1, 2)], "vocab_size": 2}, "contexts must be integers from 0 to 1, got 2"),
