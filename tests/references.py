@@ -411,6 +411,12 @@ def attention_features(contexts, heads, head_dim, embed_dim, vocab_size, random,
     return np.concatenate(blocks, axis=1), (tokens, positions, drawn)
 
 
+def conditioned_features(contexts, stored, *sizes):
+    """`attention_features` of the one among 16 draws whose features on the stored contexts have the least condition."""
+    draws = [attention_features(contexts, *sizes, np.random.default_rng(seed), scale=4) for seed in range(16)]
+    return min(draws, key=lambda draw: np.linalg.cond(draw[0][stored]))
+
+
 def attention_only_logits(contexts, tokens, positions, heads, unembedding):
     """The paper's transformer, position by position: heads are (W_Q, W_K, W_V, W_O), the unembedding is (N, d)."""
     inputs = tokens[contexts] + positions

@@ -24,9 +24,9 @@ def attention_only_capacity(
     .. math:: T_0 = \min\big(T,\; H \min(d_h, d, N+S-2) + \min(d, L)\big) \quad (S ≥ 2), \qquad
               T_0 = \min(T, d) \quad (S = 1)
 
-    It is the rank of the features for almost all weights, so any targets in R^d, hence any labels (on a circle,
-    d ≥ 2), can be given to T_0 contexts, with ordinary softmax attention and no limit taken. With H heads frozen at
-    random, no T_0 + 1 contexts can have arbitrary targets.
+    It is the rank of the features for almost all weights, so T_0 contexts can be given almost any targets in R^d, with
+    ordinary softmax attention and no limit taken, hence any labels (tokens on a circle, d ≥ 2). With H heads frozen,
+    no T_0 + 1 contexts can have arbitrary targets.
 
     Conditions: d ≥ 2; all N^S contexts, or T contexts in general position (such as drawn at random). Sets with
     structure can have less, and `generic_rank` tells: with contexts (0,0), (1,1), (2,2), … each head adds 1, not

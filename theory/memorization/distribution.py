@@ -84,8 +84,8 @@ def distribution_bound(
     given, or its features Z: the readout is then the least-squares one, T = Z Z_M⁺ E_M Wᵀ. The oscillations on M are
     added as well: they are rounding where M is stored exactly, and the bound is rigorous where it is not.
 
-    Conditions: |M| ≤ `attention_only_capacity` for such a transformer to exist. For M all contexts the divergences are
-    equal, without a further error γ.
+    Conditions: such a transformer exists for almost all encoders where M can be stored (`independent_contexts`), and
+    for all as a limit. For M all contexts the divergences are equal, without a further error γ.
 
     Status: **derived** here, in place of the published theorem KL ≤ OPT + C ε ‖W E‖ + γ. Its constant C differs
     between text and appendix, its γ and the limit of infinite weights are not needed, and the inverse in C

@@ -20,11 +20,11 @@ from theory.memorization.task import table_and_prior
 
 LOG_FLOOR = 1e-3
 """Probabilities below it count as it where a table is turned into starting logits."""
-ENTRIES_PER_PASS = 5 * 10**5
-MANY_STARTS, FEW_STARTS = 32, 4
-"""Starts of a small table, and of one of `ENTRIES_PER_PASS` / 4 entries or more."""
+ENTRIES_PER_PASS = 2 * 10**5
+MANY_STARTS, FEW_STARTS = 32, 2
+"""Starts of a small table, and of a large one, where the two truncated log tables are far ahead of random ones."""
 SCREENING = 10
-"""Each start gets 1/10 of the iterations; the best quarter goes on."""
+"""Each start gets 1/10 of the iterations; the best quarter goes on, and at least two."""
 FINALISTS = 4
 GRADIENT_TOLERANCE = 1e-10
 CIRCLE_DIVERGENCE = 1e-12
@@ -67,7 +67,7 @@ def optimal_low_rank(
     prior: Any = None,
     starts: int | None = None,
     seed: int = 0,
-    max_iterations: int = 600,
+    max_iterations: int = 500,
 ) -> LowRankOptimum:
     r"""Return the best logits of rank d for a next-token law, with a certified lower bound.
 
@@ -87,9 +87,10 @@ def optimal_low_rank(
         task_or_table: An `NgramTask`, or P (T, N).
         rank: d, from 0 up.
         prior: ρ (T,) beside an explicit table; ``None`` is uniform. Contexts of prior 0 are left out.
-        starts: Number of starts; ``None`` is 32 for small tables and 4 for large ones.
+        starts: Number of starts; ``None`` is 32 for small tables and 2 for large ones.
         seed: Seed of the random starts.
-        max_iterations: Iterations for each of the best quarter of the starts; the others stop at a tenth.
+        max_iterations: Iterations for each of the best quarter of the starts, two at least; the others stop at a
+            tenth.
 
     Returns:
         `LowRankOptimum`. The descent is not convex: the gap to ``lower_bound`` is what is not known.
@@ -177,7 +178,7 @@ def _descend(
     reached = [value for value, _ in screened]
     order = sorted(range(len(screened)), key=reached.__getitem__)
     best = screened[order[0]]
-    for i in order[: math.ceil(len(order) / FINALISTS)]:
+    for i in order[: max(2, math.ceil(len(order) / FINALISTS))]:
         final = descend(screened[i][1], max_iterations - screening)
         reached[i] = final[0]
         best = min(best, final, key=lambda pair: pair[0])
@@ -203,7 +204,7 @@ def _rounded_up(rows: np.ndarray, masses: np.ndarray, left: np.ndarray, right: n
     """The divergence of the factors, with what the rounding of their product can hide added."""
     value = float(masses @ row_divergences(rows, left @ right.T))
     sizes = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1).max()
-    return value + float(masses @ sizes) * (left.shape[1] + 2) * np.finfo(float).eps
+    return value + float(masses @ sizes) * (left.shape[1] + 2) * float(np.finfo(float).eps)
 
 
 def _truncated(logs: np.ndarray, masses: np.ndarray, metric: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:

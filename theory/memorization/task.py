@@ -332,7 +332,11 @@ def lookup_table(vocab_size: int, context_length: int = 2, *, labels: Any = None
         >>> lookup_table(3, 1, labels=[2, 0, 1]).labels.tolist()
         [2, 0, 1]
     """
-    return NgramTask(vocab_size, context_length, "lookup", next_tokens=labels, seed=seed)
+    task = NgramTask(vocab_size, context_length, "lookup", seed=seed)
+    if labels is None:
+        return task
+    tokens = checks.tokens("labels", labels, (task.context_count,), task.vocab_size)
+    return NgramTask(vocab_size, context_length, "lookup", next_tokens=tokens, seed=seed)
 
 
 def check_task(task: Any) -> NgramTask:
