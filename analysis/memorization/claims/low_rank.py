@@ -142,7 +142,7 @@ def codimension_one(case: RankCase, budget: Budget, seed: int) -> Any:
 def _minimum(case: RankCase, trained: Any, best: float, more: float) -> Evidence:
     return Evidence(
         # In units of the uniform predictor's divergence; the nearest rival is 1e-3 away or more. Local minima exist,
-        # so that a start is asked to find the optimum with probability 0.6: without one in a dozen stationary ones the rival falls.
+        # so that a stationary run is asked to be at the optimum with probability 0.6: a dozen without one refute.
         rule=GlobalMinimum(
             1e-5,
             trivial=uniform_divergence(case.law),
