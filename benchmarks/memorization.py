@@ -175,7 +175,7 @@ def experiments() -> None:
         while isinstance(asked, list) and len(jobs) < 200:
             jobs += asked
             # Results are only needed to go on to the next list of jobs.
-            fake = [{"accuracies": np.linspace(0.1, 0.2, job.runs)} for job in asked]
+            fake = [{"accuracies": np.full(job.runs, 0.1 + 0.001 * k)} for k, job in enumerate(asked)]
             try:
                 asked = plan.send(fake)
             except StopIteration:
