@@ -178,15 +178,15 @@ def capacity_staircase(budget: Budget, seed: int) -> Any:
     ]
     verdicts = [(yield from verdict_line(capacity_is_attained, "N=10, S=2, d=d_h=2, H=20", budget, seed))]
     verdicts.append((yield from verdict_line(trained_above_the_bound, "N=10, d=d_h=2", budget, seed)))
-    heads = range(53)
+    heads = list(range(53))
     right = [result["accuracies"] * n**2 for result in results]
     lines = [
-        Series("all contexts", "trivial", heads, [n**2] * 53),
+        Series("all contexts", "trivial", heads, np.full(53, n**2)),
         Series(
             "any table: T₀ = H d_h + d", "theory", heads, [attention_only_capacity(h, dim, dim, n, 2) for h in heads]
         ),
         Series("expected for random tables", "baseline", heads, [_expected(h, dim, n) for h in heads]),
-        Series("rival: previous bound, H + 1", "rival", heads, [h + 1 for h in heads]),
+        Series("rival: previous bound, H + 1", "rival", heads, np.array(heads) + 1),
         Series("any table: stored by witnesses (worst of 3)", "trained", stairs, [s["stored"].min() for s in stored]),
         Series("right after training, own tables", "trained", HEADS, **spread(right, 1)),
     ]
@@ -198,4 +198,4 @@ def capacity_staircase(budget: Budget, seed: int) -> Any:
 
 
 def _expected(heads: int, dim: int, vocab_size: int) -> float:
-    return accuracy_lower_bound(int(heads), dim, dim, vocab_size, 2) * vocab_size**2
+    return accuracy_lower_bound(heads, dim, dim, vocab_size, 2) * vocab_size**2

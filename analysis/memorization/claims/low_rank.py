@@ -28,6 +28,8 @@ ADAM = Training(optimizer="adam", steps=300, learning_rate=0.05, halve_every=75,
 # Exact divergences of float64 logits: rounding of a mean of logarithms near one.
 ROUNDING = 1e-12
 STATIONARY = 1e-6
+# Some starts run off to infinity and are not stationary: enough are left to refute at 1e-5.
+STARTS = 22
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def no_model_below_the_low_rank_bound(case: RankCase, budget: Budget, seed: int)
     ),
 )
 def low_rank_optimum(case: RankCase, budget: Budget, seed: int) -> Any:
-    trained = yield encoders(case, 14, seed)
+    trained = yield encoders(case, STARTS, seed)
     best, more = yield [OptimalLowRank(task=case.law, rank=rank) for rank in (case.rank, case.rank + 1)]
     return _minimum(case, trained, best["divergence"], more["divergence"])
 
@@ -133,14 +135,14 @@ def low_rank_optimum(case: RankCase, budget: Budget, seed: int) -> Any:
     ),
 )
 def codimension_one(case: RankCase, budget: Budget, seed: int) -> Any:
-    trained = yield encoders(case, 14, seed)
+    trained = yield encoders(case, STARTS, seed)
     return _minimum(case, trained, codimension_one_optimum(case.law).divergence, 0.0)
 
 
 def _minimum(case: RankCase, trained: Any, best: float, more: float) -> Evidence:
     return Evidence(
         # In units of the uniform predictor's divergence; the nearest rival is 1e-3 away or more. Local minima exist,
-        # so that a start is asked to find the optimum with probability 0.6: without one in 14 the rival falls.
+        # so that a stationary run is asked to be at the optimum with probability 0.6: a dozen without one refute.
         rule=GlobalMinimum(
             1e-5,
             trivial=uniform_divergence(case.law),
