@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from theory import checks
-from theory.memorization.objective import DivergenceObjective, lbfgs
+from theory.memorization.objective import DivergenceObjective, Objective, lbfgs
 from theory.memorization.task import table_and_prior
 
 NEWTON_STEPS = 60
@@ -169,13 +169,7 @@ def codimension_one_optimum(
     generator = np.random.default_rng(checks.integer("seed", seed, at_least=0))
     rows, weights = table[weights > 0], weights[weights > 0]
     basis = sum_zero_basis(n)
-
-    def objective(coordinates: np.ndarray) -> tuple[float, np.ndarray]:
-        y = basis @ coordinates
-        tilts = optimal_tilts(rows, y)
-        tilted = np.maximum(rows - tilts[:, None] * y, np.finfo(float).tiny)
-        return float(weights @ tilted_entropy_gains(rows, tilts, y)), basis.T @ (np.log(tilted).T @ (weights * tilts))
-
+    objective = direction_objective(rows, weights)
     logs = np.log(np.maximum(rows, np.finfo(float).tiny)) @ basis * np.sqrt(weights)[:, None]
     first = np.linalg.svd(logs, full_matrices=True)[2][-1]
     best, value = first, np.inf
@@ -187,6 +181,19 @@ def codimension_one_optimum(
             best, value = point, reached
     y = basis @ (best / np.linalg.norm(best))
     return _polish(rows, weights, y, value)
+
+
+def direction_objective(rows: np.ndarray, weights: np.ndarray) -> Objective:
+    """F(y) and its gradient as a function of the coordinates of y among the vectors of sum zero."""
+    basis = sum_zero_basis(rows.shape[1])
+
+    def objective(coordinates: np.ndarray) -> tuple[float, np.ndarray]:
+        y = basis @ coordinates
+        tilts = optimal_tilts(rows, y)
+        tilted = np.maximum(rows - tilts[:, None] * y, np.finfo(float).tiny)
+        return float(weights @ tilted_entropy_gains(rows, tilts, y)), basis.T @ (np.log(tilted).T @ (weights * tilts))
+
+    return objective
 
 
 def _polish(rows: np.ndarray, weights: np.ndarray, y: np.ndarray, value: float) -> CodimensionOneOptimum:

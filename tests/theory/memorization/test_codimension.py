@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import check_grad, minimize
 
 from tests.strategies import generators, simplex_rows
 from theory.memorization import cell_bound, codimension_one_divergence, codimension_one_optimum, token_block_bound
-from theory.memorization.codimension import sum_zero_basis
+from theory.memorization.codimension import direction_objective, optimal_tilts, sum_zero_basis
 
 
 def orthogonal_logits_divergence(row, direction):
@@ -129,3 +129,22 @@ def test_directions_have_sum_zero():
         basis = sum_zero_basis(size)
         np.testing.assert_allclose(basis.T @ basis, np.eye(size - 1), atol=1e-14)
         np.testing.assert_allclose(basis.sum(axis=0), 0, atol=1e-14)
+
+
+def test_gradient_over_directions():
+    """∂F/∂y = Σ_t ρ_t μ_t log q_t, against finite differences."""
+    random = np.random.default_rng(9)
+    rows, weights = random.dirichlet(np.full(5, 4.0), size=8), random.dirichlet(np.ones(8))
+    objective = direction_objective(rows, weights)
+    point = random.normal(size=4)
+    # 1e-6: forward differences of step 1e-8.
+    assert check_grad(lambda x: objective(x)[0], lambda x: objective(x)[1], point) < 1e-6
+
+
+def test_newton_finds_the_tilts_in_few_steps():
+    """Twelve steps do for nine rows in ten, where halving the bracket alone would leave 2⁻¹² of it."""
+    random = np.random.default_rng(10)
+    rows = random.dirichlet(np.full(4, 3.0), size=50)
+    direction = sum_zero_basis(4) @ random.normal(size=3)
+    off = np.abs(optimal_tilts(rows, direction, 12) - optimal_tilts(rows, direction))
+    assert np.quantile(off, 0.9) < 1e-10
