@@ -27,8 +27,8 @@ from theory.regression.gd_plus_plus import residual_polynomial
 
 PUBLISHED_THREE_LAYERS = {"step_sizes": (0.38, 2.40, 9.54), "shrinkages": (0.904, 0.566)}
 """Whitened weights that the published notebook of the rotated task (three layers, Adam) ends with."""
-GD_PLUS_PLUS_STARTS = 10
-"""Most starts reach the optimum, some a local minimum; at 0.7 each, ten starts without success refute at 6e-6."""
+GD_PLUS_PLUS_STARTS = 12
+"""Most starts reach the optimum, some a local minimum; at 0.7 each, twelve starts without success refute at 6e-7."""
 PUBLISHED_LOSS = 0.0007
 """The loss that notebook reports for them, a mean over sampled prompts (0.000697 and 0.000725)."""
 
