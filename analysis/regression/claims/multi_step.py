@@ -29,8 +29,8 @@ from theory.regression import (
 AHN_DEPTH = "Ahn, Cheng, Daneshmand, Sra 2023 (2306.00297), Theorem 3"
 STATIONARY = 1e-6
 # From four layers on, small starts can still end in a non-scalar local minimum: the claims are about half of the
-# starts. With 20 of them four failures leave CONSISTENT within reach, and no success refutes at 1e-6, below the level of
-# one case in a catalogue of a thousand.
+# starts. With 20 of them four failures leave CONSISTENT within reach, and no success refutes at 1e-6: the level of one
+# case in a catalogue of a thousand.
 FRACTION = 0.5
 STARTS = {Budget.QUICK: 20, Budget.STANDARD: 24, Budget.PAPER: 50}
 # The scalar optimum of the weighted design is that of the population, so that converged runs are at rounding distance;
