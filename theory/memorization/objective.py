@@ -12,6 +12,8 @@ SUFFICIENT_DECREASE = 1e-4
 """A step is taken if it gains this fraction of what the slope promises (Armijo)."""
 CURVATURE = 1e-12
 """A pair (s, y) is stored if s·y is above this multiple of y·y: otherwise it carries no curvature."""
+NOISE = 100 * float(np.finfo(float).eps)
+"""Rounding of a divergence of order one: a smaller decrease that is promised may not be seen."""
 HALVINGS = 30
 """Attempts of one line search: below 2⁻³⁰ of a step the divergence no longer moves in float64."""
 CHUNK_PRODUCTS = 2**18
@@ -114,7 +116,7 @@ def lbfgs(
             direction += np.einsum("m,mn->n", scale * first, changes)
             direction -= np.einsum("m,mn->n", second, steps)
         slope = float(np.einsum("n,n->", gradient, direction))
-        if order and 0 <= -slope <= np.finfo(float).eps:
+        if order and 0 <= -slope <= NOISE / 100:
             break  # the divergence has no digits left for the decrease that is promised
         length = 1.0 if order else min(1.0, 1.0 / float(np.abs(gradient).sum()))
         for _ in range(HALVINGS):
@@ -124,7 +126,7 @@ def lbfgs(
                 break
             length *= 0.5
         else:
-            if not order:
+            if not order or -slope <= NOISE:
                 break
             order.clear()  # a direction without descent: rounding in the history; go on along the gradient
             continue

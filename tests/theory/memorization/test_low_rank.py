@@ -218,6 +218,30 @@ def test_singular_values_are_nearly_tight_for_small_signals():
         assert 0.9 * optimum < eckart_young_bound(table, rank).value <= optimum
 
 
+def test_singular_values_by_hand():
+    """The dual factor alone (a reached divergence of 1e9 says nothing), for each metric and number of tokens."""
+    random = np.random.default_rng(12)
+    table, prior = gaussian_table(random, 6, 4, 0.7), random.dirichlet(np.ones(6))
+    envelope = table.min(axis=0)
+    expected = 0.0
+    for count in (2, 3, 4):
+        tokens = np.argsort(-envelope)[:count]
+        for metric in (envelope, prior @ table, np.ones(4)):
+            m = metric[tokens]
+            second = np.diag(m) - np.outer(m, m) / m.sum()
+            values, vectors = np.linalg.eigh(second)
+            root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+            rows = []
+            for weight, row in zip(prior, table[:, tokens], strict=True):
+                share = min(row / m)
+                x = share * math.sqrt(np.log(row) @ second @ np.log(row)) * max(np.sqrt(m) / row)
+                factor = (math.exp(-x) - 1 + x) / x**2
+                rows.append(math.sqrt(weight * share * factor) * root @ np.log(row))
+            total = np.square(np.linalg.svd(np.array(rows), compute_uv=False)[1:]).sum()
+            expected = max(expected, total)
+    assert eckart_young_bound(table, 1, prior=prior, upper=1e9).value == pytest.approx(expected, rel=1e-9)
+
+
 @given(st.floats(1e-6, 0.999), st.floats(1e-9, 300))
 def test_largest_log_ratio(probability, kappa):
     """The binary divergence at the ratio found is κ, from above; ratios of likelier tokens are smaller."""
