@@ -32,6 +32,8 @@ CIRCLE_DIVERGENCE = 1e-12
 SMALLEST = 1e-300
 CELL_BUDGET = 2 * 10**6
 """Table entries times cells that a certificate spends: about two seconds."""
+GROUPED_ENTRIES = 2 * 10**4
+"""Table entries beyond which groups of contexts are not tried: with many contexts all of them together do better."""
 LARGEST_BLOCK = 5
 """Tokens beyond which simplicial cells are too many to be of use."""
 CODIMENSION_VOCAB = 8
@@ -245,7 +247,7 @@ def best_lower_bound(rows: np.ndarray, weights: np.ndarray, rank: int, upper: fl
     contexts, n = rows.shape
     bounds = [LowerBound(0.0, "trivial"), eckart_young_bound(rows, rank, prior=weights, upper=upper)]
     for size in sorted({rank + 1, 2 * (rank + 1), 8 * (rank + 1)}):
-        if size < contexts:
+        if size < contexts and rows.size <= GROUPED_ENTRIES:
             bounds.append(eckart_young_bound(rows, rank, prior=weights, group_size=size))
     budget = CELL_BUDGET // (contexts * n)
     # A bound for a larger rank is one for this rank: the cells of N − 2 serve every rank below.
