@@ -11,10 +11,10 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from models.regression.prompts import check_task, sample_wisharts
+from models.regression.prompts import sample_wisharts
 from models.regression.small_matrices import layout
 from theory import checks
-from theory.regression.task import RegressionTask
+from theory.regression.task import RegressionTask, check_task
 from theory.regression.wishart import spectral_moments
 
 MAX_DEGREE = 40

@@ -12,11 +12,11 @@ from torch.nn.functional import pad
 from models.regression.algorithm import Algorithm, read_full, read_sparse
 from models.regression.mean_risk import mean_risk
 from models.regression.population import full_population_risk, one_step_population_risk
-from models.regression.prompts import Prompts, check_task, tokens_of
+from models.regression.prompts import Prompts, tokens_of
 from models.regression.recursion import conditional_risks, frame
 from models.tensors import placement, tensor
 from theory import checks
-from theory.regression.task import RegressionTask
+from theory.regression.task import RegressionTask, check_task
 
 
 class LinearTransformer(nn.Module):

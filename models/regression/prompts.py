@@ -11,7 +11,7 @@ from torch import Tensor
 from models.regression.small_matrices import layout
 from models.tensors import constant, placement, tensor
 from theory import checks
-from theory.regression.task import RegressionTask
+from theory.regression.task import RegressionTask, check_task
 
 # Covariates are summed up in blocks of at most this many numbers (64 MiB in float64).
 BLOCK = 2**23
@@ -161,13 +161,6 @@ def tokens_of(prompts: Any, dim: int | None = None) -> Tensor:
             f"{tuple(tokens.shape)}"
         )
     return tokens
-
-
-def check_task(task: Any) -> RegressionTask:
-    """Return ``task`` if it is a RegressionTask, or raise ValueError."""
-    if not isinstance(task, RegressionTask):
-        raise ValueError(f"task must be a RegressionTask, got {task!r}")
-    return task
 
 
 def _covariates(

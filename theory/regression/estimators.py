@@ -8,9 +8,9 @@ import numpy as np
 
 from theory import checks
 from theory.estimate import Estimate
-from theory.regression.one_step import check_task, square_root
+from theory.regression.one_step import square_root
 from theory.regression.spectrum import MAX_NODES, spectral_quadrature
-from theory.regression.task import RegressionTask
+from theory.regression.task import RegressionTask, check_task
 
 BRACKET_NODES = (16, 32, MAX_NODES)
 """Numbers of quadrature nodes tried in turn, until the bracket is narrow."""

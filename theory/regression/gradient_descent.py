@@ -11,8 +11,7 @@ import numpy as np
 
 from theory import checks
 from theory.regression.multi_step import MultiStepOptimum
-from theory.regression.one_step import check_task
-from theory.regression.task import RegressionTask
+from theory.regression.task import RegressionTask, check_task
 
 MAX_GRADIENT_STEPS = 10
 """Largest number of steps: the number of trace words grows with the partitions of twice the steps."""

@@ -9,9 +9,9 @@ import numpy as np
 from theory import checks
 from theory.estimate import Estimate
 from theory.regression.gd_plus_plus import MAX_LAYERS, residual_polynomial
-from theory.regression.one_step import check_task, one_step_risk, square_root
+from theory.regression.one_step import one_step_risk, square_root
 from theory.regression.spectrum import spectral_quadrature
-from theory.regression.task import RegressionTask
+from theory.regression.task import RegressionTask, check_task
 
 # Blocks this close to a multiple of the identity (relative) are taken as scalar: the risk is then exact.
 SCALAR_TOLERANCE = 1e-13

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from theory import checks
-from theory.regression.task import RegressionTask
+from theory.regression.task import RegressionTask, check_task
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,13 +17,6 @@ class OneStepOptimum:
 
     preconditioner: np.ndarray
     loss: float
-
-
-def check_task(task: Any) -> RegressionTask:
-    """Return ``task`` if it is a `RegressionTask`; otherwise raise ValueError."""
-    if not isinstance(task, RegressionTask):
-        raise ValueError(f"task must be a RegressionTask, got {task!r}")
-    return task
 
 
 def square_root(matrix: np.ndarray) -> np.ndarray:

@@ -111,3 +111,10 @@ class RegressionTask:
     def signal(self) -> float:
         """E (w^T x)² = tr(Ψ Σ), the risk of answering zero."""
         return float(np.sum(self.weight_covariance_matrix * self.second_moment))
+
+
+def check_task(task: Any) -> RegressionTask:
+    """Return ``task`` if it is a `RegressionTask`; otherwise raise ValueError."""
+    if not isinstance(task, RegressionTask):
+        raise ValueError(f"task must be a RegressionTask, got {task!r}")
+    return task
