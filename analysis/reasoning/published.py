@@ -21,7 +21,6 @@ def training(model: str, rate: float, budget: Budget, seed: int, *, noise: bool)
     """Fresh batches at each step, without noise or at all three noise levels; some twenty measurements."""
     case = Trained(NOISY if noise else PUBLISHED, model, rate)
     free = case.data == "sentences"
-    # Half the steps of interest where η is five times as large.
     steps = _size(budget, 60, 150, 2000) if free else _size(budget, 200, 400, 2000)
     return TrainReasoner(
         task=case.task,
