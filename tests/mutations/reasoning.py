@@ -29,7 +29,7 @@ MUTATIONS = [
     ),
     *of(
         "theory/reasoning/softmax_loss",
-        "test_reasoning_softmax_loss",
+        "test_reasoning_population_loss",
         (
             "return 1 / (1 + others * low), low / (1 + others * low)",
             "return 1 / (1 + others * low), low / (others * low)",
