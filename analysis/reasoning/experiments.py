@@ -136,9 +136,13 @@ class TrainReasoner:
             return ensemble.call(method, *arguments, in_dims=axes)
 
         trained = train(ensemble, objective, self._training())
+        curve = trained.curve
+        end = int(curve.steps[-1])
         if self.optimizer == "lbfgs":
             measurement.take(ensemble)
-        curve = trained.curve
+        elif end % self.record_every and end != self.steps:  # it ended early, at a step that was not measured
+            measurement.keep(len(curve.steps) - 1)
+            measurement.take(ensemble)
         return {
             "steps": curve.steps,
             "losses": curve.losses,

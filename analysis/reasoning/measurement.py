@@ -48,6 +48,11 @@ class Measurement:
         """Everything taken so far, stacked over the steps."""
         return {name: np.stack(rows) for name, rows in self.taken.items()}
 
+    def keep(self, count: int) -> None:
+        """Forget all but the first measurements."""
+        for rows in self.taken.values():
+            del rows[count:]
+
     @torch.no_grad()
     def take(self, ensemble: Ensemble) -> None:
         """Measure the ensemble as it is."""

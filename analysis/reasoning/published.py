@@ -18,7 +18,7 @@ def _size(budget: Budget, quick: Any, standard: Any, paper: Any) -> Any:
 
 
 def training(model: str, rate: float, budget: Budget, seed: int, *, noise: bool) -> TrainReasoner:
-    """Fresh batches at each step, without noise or at all three noise levels; some twenty measurements."""
+    """Fresh batches at each step, without noise or at all three noise levels; twenty measurements, or a hundred."""
     case = Trained(NOISY if noise else PUBLISHED, model, rate)
     free = case.data == "sentences"
     steps = _size(budget, 60, 150, 2000) if free else _size(budget, 200, 400, 2000)
@@ -31,7 +31,8 @@ def training(model: str, rate: float, budget: Budget, seed: int, *, noise: bool)
         batch=_size(budget, 128, 256, 512),
         noise_levels=NOISE_LEVELS if noise else (),
         test=_size(budget, 128, 256, 512),
-        record_every=steps // 20,
+        # At the published length most steps come after the models with a large step have converged.
+        record_every=steps // (100 if budget is Budget.PAPER else 20),
         seed=seed,
     )
 

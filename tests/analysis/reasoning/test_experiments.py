@@ -92,6 +92,19 @@ def test_measurements_are_those_of_the_trained_model():
     np.testing.assert_allclose(result["logit_sums"][:, 0], np.abs(gamma + 2 * scale), atol=1e-13)
 
 
+def test_a_training_that_ends_early_is_measured_at_its_end():
+    """Softmax has no gradient left in float64 at λ ≈ 42, here between two recorded steps: all curves end there."""
+    task, options = ReasoningTask(8, 6, 2, 2, 0.3), {"learning_rate": 5.0, "steps": 60, "record_every": 7, "test": 16}
+    trained = job("Reparam-Softmax-FA", task, data="token counts", **options).run()
+    end = trained["steps"][-1]
+
+    assert end < 60
+    assert end % 7
+    assert len(trained["steps"]) == len(trained["population"]) == len(trained["scales"]) == len(trained["losses"])
+    # Noise: every step is η, for every batch.
+    np.testing.assert_allclose(trained["scales"][:, 0, 0], 5.0 * trained["steps"], rtol=1e-12)
+
+
 def test_test_sentences_do_not_depend_on_the_training():
     """Two learning rates are measured on the same sentences, which come from a stream of their own."""
     one, two = (job("Origin-Softmax-F", learning_rate=rate, test=20, steps=2).run() for rate in (0.1, 0.5))
