@@ -36,7 +36,6 @@ def catalogue() -> dict[str, Claim]:
         MissingExtra: if torch is not installed.
     """
     _load("claims")
-    # By family in their order here, whichever of them was imported first.
     place = {family: index for index, family in enumerate(FAMILIES)}
     return dict(sorted(registry().items(), key=lambda item: place.get(item[1].family, len(FAMILIES))))
 

@@ -65,6 +65,11 @@ def _published(sizes: Sizes) -> int:
     return published_capacity(sizes.heads, sizes.head_dim, sizes.embed_dim)
 
 
+def _previous(sizes: Sizes) -> int:
+    """`multi_head_capacity` also where its condition S ≤ d fails: as a rival it is held against all sizes."""
+    return sizes.heads * (min(sizes.context_length, sizes.head_dim) - 1) + 1
+
+
 @claim(
     family="memorization",
     statement="Attention-only transformers store T₀ = H·min(d_h, d) + min(d, L) random contexts with any labels: "
@@ -96,16 +101,14 @@ def capacity_is_attained(sizes: Sizes, budget: Budget, seed: int) -> Any:
         tables=1 if sizes.heads > 100 else 5,
         seed=seed,
     )
-    heads, head_dim = sizes.heads, sizes.head_dim
-    previous = heads * (min(sizes.context_length, head_dim) - 1) + 1
     return Evidence(
         rule=BoundExists(),
         # The worst of the tables: each has to be stored.
         measured=[float(stored["stored"].min())],
         predicted=sizes.capacity,
         rivals={
-            "previous bound": AtMost(previous),
-            "without the skip": AtMost(min(heads * head_dim, sizes.capacity - 1)),
+            "previous bound": AtMost(_previous(sizes)),
+            "without the skip": AtMost(min(sizes.heads * sizes.head_dim, sizes.capacity - 1)),
         },
         note=f"{len(stored['stored'])} tables, condition up to {stored['conditions'].max():.1e}, "
         f"margin from {stored['margins'].min():.2g}",
@@ -138,12 +141,11 @@ def compressed_capacity_is_attained(sizes: Sizes, budget: Budget, seed: int) -> 
         tables=3,
         seed=seed,
     )
-    previous = multi_head_capacity(sizes.heads, sizes.head_dim, sizes.embed_dim, sizes.context_length)
     return Evidence(
         rule=BoundExists(),
         measured=[float(stored["stored"].min())],
         predicted=sizes.capacity,
-        rivals={"previous bound": AtMost(previous)},
+        rivals={"previous bound": AtMost(_previous(sizes))},
         note=f"condition up to {stored['conditions'].max():.1e}",
     )
 
@@ -179,15 +181,12 @@ def no_more_with_frozen_features(sizes: Sizes, budget: Budget, seed: int) -> Evi
         targets = rng.normal(size=(count, sizes.embed_dim))
         solution = np.linalg.lstsq(z.T, targets, rcond=None)[0]
         left_over.append(np.sum((z.T @ solution - targets) ** 2) / np.sum(targets**2))
-    previous = multi_head_capacity(
-        sizes.heads, sizes.head_dim, max(sizes.embed_dim, sizes.context_length), sizes.context_length
-    )
     return Evidence(
         rule=BoundForAll("upper", numerical_error=0.0),
         measured=np.array(ranks, dtype=float),
         predicted=float(sizes.capacity),
         rivals={
-            "previous bound": float(previous),
+            "previous bound": float(_previous(sizes)),
             "without the skip": float(sizes.heads * sizes.head_dim),
         },
         note=f"of random targets {np.mean(left_over):.3g} is left over, expected 1/(T₀+1) = {1 / count:.3g}",
@@ -216,7 +215,7 @@ def feature_rank(grid: list[tuple[Sizes, int]], budget: Budget, seed: int) -> Ev
         seed,
         {
             "as published": _published,
-            "previous bound": lambda s: s.heads * (min(s.context_length, s.head_dim) - 1) + 1,
+            "previous bound": _previous,
         },
     )
 
