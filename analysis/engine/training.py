@@ -68,7 +68,7 @@ class Training:
 
     optimizer: Literal["lbfgs", "adam", "sgd"]
     steps: int
-    learning_rate: float | None = None
+    learning_rate: float = None  # type: ignore[assignment]  # after __post_init__ it is a number
     momentum: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0

@@ -35,6 +35,11 @@ class Sizes:
         """T_0 for contexts with enough distinct last tokens."""
         return attention_only_capacity(*self.layer)
 
+    @property
+    def previous_bound(self) -> int:
+        """`multi_head_capacity`, also where its condition S ≤ d fails: as a rival it is held against all sizes."""
+        return self.heads * (min(self.context_length, self.head_dim) - 1) + 1
+
 
 @cache
 def gaussian_law(vocab_size: int, context_length: int = 2, *, scale: float = 1.0, seed: int = 0) -> NgramTask:

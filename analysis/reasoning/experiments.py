@@ -31,6 +31,24 @@ TEST_STREAM, SAMPLE_STREAM, START_STREAM, ORDER_STREAM = 2**31, 2**31 + 1, 2**31
 Call = tuple[str, tuple[Tensor, ...], tuple[int | None, ...]]
 
 
+def normalized_descent(learning_rate: float, steps: int, *, record_every: int = 1) -> Training:
+    """The published training: each parameter tensor steps by the learning rate along its gradient, to the last step."""
+    return Training(
+        optimizer="sgd",
+        steps=steps,
+        learning_rate=learning_rate,
+        normalize="tensor",
+        tolerance=0.0,
+        divergence=1e12,
+        record_every=record_every,
+    )
+
+
+def exact_lbfgs(steps: int) -> Training:
+    """To the minimum of an exact objective."""
+    return Training(optimizer="lbfgs", steps=steps, tolerance=1e-9, record_every=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainReasoner:
     """An ensemble of one-layer transformers of one kind, trained by normalised gradient descent.
@@ -41,8 +59,8 @@ class TrainReasoner:
     Args:
         task: The data distribution; its noise is that of all runs unless ``noise_levels`` are given.
         model: A published name, one of `models.reasoning.MODEL_NAMES`.
-        learning_rate, steps: Of the descent; each parameter tensor is normalised by its own norm.
-        optimizer: Or L-BFGS, for exact objectives; ``learning_rate`` is then its first trial step.
+        training: Optimizer and schedule, `normalized_descent` as published or `exact_lbfgs` for exact objectives. At
+            its recorded steps the models are measured.
         start: Standard deviation of normal initial parameters; 0 as published.
         data: What a step minimises. ``"population"``: the exact loss, by enumeration (small tasks); ``"expected
             counts"``: the exact loss of a reparameterised linear or ReLU model, at any size. ``"sentences"``: the
@@ -56,16 +74,13 @@ class TrainReasoner:
         seed: Of all draws.
         sample_size: Of the finite sample, a multiple of ``batch``.
         test: Number of sentences with trained, and of as many with unseen outputs, on which to measure; 0 for none.
-        record_every: Steps between measurements.
         precision: Of parameters and losses.
         loss: ``"stable"``, which keeps its relative precision, or ``"standard"``: torch's, as published.
     """
 
     task: ReasoningTask
     model: str
-    learning_rate: float
-    steps: int
-    optimizer: Literal["normalised gd", "lbfgs"] = "normalised gd"
+    training: Training
     start: float = 0.0
     data: Data = "sentences"
     batch: int = 512
@@ -74,15 +89,15 @@ class TrainReasoner:
     seed: int = 0
     sample_size: int = 0
     test: int = 0
-    record_every: int = 1
     precision: Literal["float64", "float32"] = "float64"
     loss: Literal["stable", "standard"] = "stable"
 
     def __post_init__(self) -> None:
         checks.one_of("model", self.model, MODEL_NAMES)
         checks.one_of("data", self.data, DATA)
-        checks.one_of("optimizer", self.optimizer, ("normalised gd", "lbfgs"))
         checks.real("start", self.start, at_least=0.0)
+        if self.training.optimizer == "lbfgs" and self.data not in ("population", "expected counts"):
+            raise ValueError(f"training must not be L-BFGS unless data is an exact objective, got {self.data!r}")
         checks.one_of("precision", self.precision, ("float64", "float32"))
         checks.one_of("loss", self.loss, ("stable", "standard"))
         checks.integer("seeds", self.seeds, at_least=1)
@@ -107,6 +122,7 @@ class TrainReasoner:
         and what `Measurement` has. Where every gradient is zero training ends early, and so do these.
         """
         torch.set_num_threads(1)
+        training, exact = self.training, self.training.optimizer == "lbfgs"
         dtype = getattr(torch, self.precision)
         stream = _Stream(self, dtype)
         shares = stream.noise_estimates()
@@ -124,7 +140,7 @@ class TrainReasoner:
         )
 
         def objective(ensemble: Ensemble, step: int) -> Tensor:
-            if self.optimizer != "lbfgs" and (step % self.record_every == 0 or step == self.steps):
+            if not exact and (step % training.record_every == 0 or step == training.steps):
                 measurement.take(ensemble)
             method, arguments, axes = stream.batch(step)
             if len(ensemble) == 1 < len(tasks):  # L-BFGS trains run by run
@@ -135,12 +151,12 @@ class TrainReasoner:
                 )
             return ensemble.call(method, *arguments, in_dims=axes)
 
-        trained = train(ensemble, objective, self._training())
+        trained = train(ensemble, objective, training)
         curve = trained.curve
         end = int(curve.steps[-1])
-        if self.optimizer == "lbfgs":
+        if exact:
             measurement.take(ensemble)
-        elif end % self.record_every and end != self.steps:  # it ended early, at a step that was not measured
+        elif end % training.record_every and end != training.steps:  # it ended early, at a step not measured
             measurement.keep(len(curve.steps) - 1)
             measurement.take(ensemble)
         return {
@@ -152,14 +168,6 @@ class TrainReasoner:
             "counts": stream.counts(),
             **{name: values[: len(curve.steps)] for name, values in measurement.result().items()},
         }
-
-    def _training(self) -> Training:
-        if self.optimizer == "lbfgs":
-            return Training(optimizer="lbfgs", steps=self.steps, tolerance=1e-9, record_every=self.record_every)
-        return Training(
-            optimizer="sgd", steps=self.steps, learning_rate=self.learning_rate, normalize="tensor", tolerance=0.0,
-            divergence=1e12, record_every=self.record_every,
-        )  # fmt: skip
 
     def _draws(self, run: int, step: int) -> torch.Generator:
         return generator(self.seed, run, step)
@@ -219,7 +227,9 @@ class _Stream:
     def _label_counts(self) -> Callable[[int], Call]:
         job = self.job
         drawn = [
-            sample_label_counts(task, job.batch, size=(job.steps + 1,), generator=job._draws(run, 0), dtype=self.dtype)
+            sample_label_counts(
+                task, job.batch, size=(job.training.steps + 1,), generator=job._draws(run, 0), dtype=self.dtype
+            )
             for run in range(job.seeds)
             for task in job.levels
         ]

@@ -11,15 +11,16 @@ import numpy as np
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.reasoning.cases import BATCH, LEARNING_RATES, NOISE_LEVELS, NOISY, PUBLISHED, Trained
-from analysis.reasoning.claims.dynamics import noiseless_loss_curve, noisy_loss_curve, rate_constant
+from analysis.reasoning.claims.dynamics import noiseless_loss_curve, noisy_loss_curve
 from analysis.reasoning.claims.finite_sample import finite_sample_excess, float32_stall, layer_roles
 from analysis.reasoning.claims.limits import lone_feed_forward_gap, softmax_limit, softmax_scales_come_apart
+from analysis.reasoning.claims.rates import rate_constant
 from analysis.reasoning.claims.unseen import (
     reparameterised_generalise,
     trained_attention_in_between,
     unconstrained_do_not_generalise,
 )
-from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.experiments import TrainReasoner, normalized_descent
 from analysis.reasoning.published import MODELS, both, on_sample, training
 from theory.reasoning import (
     bayes_risk,
@@ -47,7 +48,7 @@ def exact_curve(model: str, noise: float, job: TrainReasoner) -> np.ndarray | No
     options = Trained(task, model).options
     batch = None if noise else job.batch
     return normalized_gd_curve(
-        task, job.steps, job.learning_rate, batch_size=batch, method="second-order", **options
+        task, job.training.steps, job.training.learning_rate, batch_size=batch, method="second-order", **options
     ).losses
 
 
@@ -150,22 +151,24 @@ def comparison_of_models(budget: Budget, seed: int) -> Verdicts:
                 if curve is not None:
                     lines.append(Series(f"{model}: {_kind(model, noise)}", "theory", np.arange(len(curve)), curve))
                 lines.append(Series(f"{model}: trained", "trained", result["steps"], result[what][:, 0]))
-            longest = max(job.steps for job in jobs)
+            longest = max(job.training.steps for job in jobs)
             lines.append(Series("Bayes risk", "trivial", [0, longest], np.full(2, bayes_risk(task))))
             panels.append(Panel(title, lines, xlabel="steps", ylabel=name))
         lines = []
         for model, job, result in list(zip(models, jobs, results, strict=True))[:2]:
             path = normalized_gd_curve(
-                task, job.steps, rate, batch_size=None if noisy else job.batch, method="jensen",
+                task, job.training.steps, rate, batch_size=None if noisy else job.batch, method="jensen",
                 **Trained(task, model).options,
             ).scales  # fmt: skip
-            places = np.unique(np.linspace(0, job.steps, 40).astype(int))
+            places = np.unique(np.linspace(0, job.training.steps, 40).astype(int))
             said = [output_probabilities(task, path[t], **Trained(task, model).options) for t in places]
             values = [x.noise_token if noisy else x.output for x in said]
             lines.append(Series(f"{model}: exact", "theory", places, values))
             seen = result["probabilities"][:, 0, 1 if noisy else 0]
             lines.append(Series(f"{model}: trained", "trained", result["steps"], seen))
-        lines.append(Series("Bayes predictor", "trivial", [0, jobs[0].steps], np.full(2, noise if noisy else 1.0)))
+        lines.append(
+            Series("Bayes predictor", "trivial", [0, jobs[0].training.steps], np.full(2, noise if noisy else 1.0))
+        )
         said_of = "Pr(noise token)" if noisy else "Pr(output token)"
         panels.append(Panel(title, lines, xlabel="steps", ylabel=said_of))
     verdicts = [(yield from verdict_line(reparameterised_generalise, "linear FA", budget, seed))]
@@ -259,7 +262,7 @@ def all_models(budget: Budget, seed: int) -> Verdicts:
     results = yield jobs
     panels = []
     for model, job, result in zip(MODELS, jobs, results, strict=True):
-        steps, ends = result["steps"], np.array([0, job.steps])
+        steps, ends = result["steps"], np.array([0, job.training.steps])
         curve = exact_curve(model, noise, job)
         # The trained ones first, so that they have the same two colours in every panel.
         lines = [
@@ -268,7 +271,7 @@ def all_models(budget: Budget, seed: int) -> Verdicts:
             Series("Bayes risk", "trivial", ends, np.full(2, bayes_risk(task))),
         ]
         if curve is not None:
-            lines.append(Series("both: exact", "theory", np.arange(job.steps + 1), curve))
+            lines.append(Series("both: exact", "theory", np.arange(job.training.steps + 1), curve))
         if model == "Origin-Linear-F":
             lines.append(Series("population: floor of F alone", "baseline", ends, np.full(2, feed_forward_floor(task))))
         floor = unseen_floor(model, noise)
@@ -286,9 +289,13 @@ def linear_rate(budget: Budget, seed: int) -> Verdicts:
     for rate in LEARNING_RATES:
         steps = round(45 / rate)
         job = TrainReasoner(
-            task=PUBLISHED, model="Reparam-Linear-FA", learning_rate=rate, steps=steps, data="label counts",
-            seeds=8, record_every=steps // 18, seed=seed,
-        )  # fmt: skip
+            task=PUBLISHED,
+            model="Reparam-Linear-FA",
+            training=normalized_descent(rate, steps, record_every=steps // 18),
+            data="label counts",
+            seeds=8,
+            seed=seed,
+        )
         trained = yield job
         t = np.arange(steps + 1)
         exact = normalized_gd_curve(PUBLISHED, steps, rate, batch_size=BATCH).losses
@@ -320,7 +327,11 @@ def linear_rate(budget: Budget, seed: int) -> Verdicts:
 def softmax_batch_noise(budget: Budget, seed: int) -> Verdicts:
     steps, rate = 300, 0.1
     trained = yield TrainReasoner(
-        task=PUBLISHED, model="Reparam-Softmax-FA", learning_rate=rate, steps=steps, data="token counts", seed=seed
+        task=PUBLISHED,
+        model="Reparam-Softmax-FA",
+        training=normalized_descent(rate, steps),
+        data="token counts",
+        seed=seed,
     )
     verdict = yield from verdict_line(softmax_scales_come_apart, "η=0.1", budget, seed)
     t, every = trained["steps"], slice(None, None, 12)
@@ -343,9 +354,15 @@ def softmax_batch_noise(budget: Budget, seed: int) -> Verdicts:
 def float32_departure(budget: Budget, seed: int) -> Verdicts:
     rate, steps = 0.25, 112
     job = TrainReasoner(
-        task=NOISY, model="Reparam-Linear-FA", learning_rate=rate, steps=steps, batch=64, noise_levels=NOISE_LEVELS,
-        seed=seed, precision="float32", loss="standard",
-    )  # fmt: skip
+        task=NOISY,
+        model="Reparam-Linear-FA",
+        training=normalized_descent(rate, steps),
+        batch=64,
+        noise_levels=NOISE_LEVELS,
+        seed=seed,
+        precision="float32",
+        loss="standard",
+    )
     single, stable = yield [job, replace(job, data="label counts", loss="stable")]
     verdict = yield from verdict_line(float32_stall, "noise", budget, seed)
     t, every = single["steps"], slice(None, None, 4)

@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.engine.claim import Budget
 from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PUBLISHED, Trained
-from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.experiments import TrainReasoner, normalized_descent
 from models.reasoning import MODEL_NAMES
 
 MODELS = tuple(name for name in MODEL_NAMES if name != "Reparam-Relu-W-FA")
@@ -25,14 +25,12 @@ def training(model: str, rate: float, budget: Budget, seed: int, *, noise: bool)
     return TrainReasoner(
         task=case.task,
         model=model,
-        learning_rate=rate,
-        steps=steps,
+        # At the published length most steps come after the models with a large step have converged.
+        training=normalized_descent(rate, steps, record_every=steps // (100 if budget is Budget.PAPER else 20)),
         data=case.data,
         batch=_size(budget, 128, 256, 512),
         noise_levels=NOISE_LEVELS if noise else (),
         test=_size(budget, 128, 256, 512),
-        # At the published length most steps come after the models with a large step have converged.
-        record_every=steps // (100 if budget is Budget.PAPER else 20),
         seed=seed,
     )
 
@@ -48,12 +46,10 @@ def on_sample(model: str, budget: Budget, seed: int) -> TrainReasoner:
     return TrainReasoner(
         task=NOISY,
         model=model,
-        learning_rate=0.1,
-        steps=steps,
+        training=normalized_descent(0.1, steps, record_every=steps // 20),
         data="finite sample",
         sample_size=2048,
         noise_levels=NOISE_LEVELS,
         test=_size(budget, 256, 256, 2048),
-        record_every=steps // 20,
         seed=seed,
     )

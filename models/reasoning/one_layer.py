@@ -204,8 +204,8 @@ class OneLayerTransformer(nn.Module):
         """
         tokens = self._tokens(tokens)
         weight, value, feed_forward = self.matrices()
-        x = torch.cat([one_hot(tokens, self.task.vocab_size), pad(self._one_hot(tokens[:, :-1]), (0, 0, 1, 0))], dim=2)
-        x = x.to(weight.dtype)
+        own = one_hot(tokens, self.task.vocab_size)
+        x = torch.cat([own, pad(own[:, :-1], (0, 0, 1, 0))], dim=2).to(weight.dtype)
         scores = torch.einsum("bi,ij,bhj->bh", x[:, -1], weight, x)
         mixed = torch.einsum("bh,bhi->bi", activate(scores, self.attention), x)
         read = x[:, -1] + mixed if self.feed_forward == "FA" else x[:, -1]
@@ -381,9 +381,6 @@ class OneLayerTransformer(nn.Module):
         if self.scale is None:
             raise ValueError(f'{method} needs parameterization="reparam", got {self.parameterization!r}')
         return self.scale
-
-    def _one_hot(self, tokens: Tensor) -> Tensor:
-        return one_hot(tokens, self.task.vocab_size)
 
     def _tokens(self, tokens: Any) -> Tensor:
         if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or tokens.ndim != 2 or tokens.shape[1] < 2:

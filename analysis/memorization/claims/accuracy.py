@@ -20,7 +20,6 @@ from theory.memorization import (
     dimension_upper_bound,
     guaranteed_accuracy,
     lookup_table,
-    multi_head_capacity,
 )
 
 HEADS = (1, 5, 9, 13)
@@ -85,9 +84,6 @@ def expected_accuracy(sizes: Sizes, budget: Budget, seed: int) -> Any:
     def expected(stored: int) -> float:
         return 1 / n + (1 - 1 / n) * stored / contexts
 
-    previous = multi_head_capacity(
-        sizes.heads, sizes.head_dim, max(sizes.embed_dim, sizes.context_length), sizes.context_length
-    )
     return Evidence(
         # In units of accuracy; the nearest rival, without the skip, is ten times the margin away or more.
         rule=Expectation(0.003, scale=1.0, draws_per_batch=1000),
@@ -95,7 +91,7 @@ def expected_accuracy(sizes: Sizes, budget: Budget, seed: int) -> Any:
         predicted=accuracy_lower_bound(*sizes.layer),
         rivals={
             "without the skip": expected(sizes.heads * sizes.head_dim),
-            "previous bound": expected(previous),
+            "previous bound": expected(sizes.previous_bound),
             "no guesses": sizes.capacity / contexts,
         },
     )

@@ -65,11 +65,6 @@ def _published(sizes: Sizes) -> int:
     return published_capacity(sizes.heads, sizes.head_dim, sizes.embed_dim)
 
 
-def _previous(sizes: Sizes) -> int:
-    """`multi_head_capacity` also where its condition S ≤ d fails: as a rival it is held against all sizes."""
-    return sizes.heads * (min(sizes.context_length, sizes.head_dim) - 1) + 1
-
-
 @claim(
     family="memorization",
     statement="Attention-only transformers store T₀ = H·min(d_h, d) + min(d, L) random contexts with any labels: "
@@ -107,7 +102,7 @@ def capacity_is_attained(sizes: Sizes, budget: Budget, seed: int) -> Any:
         measured=[float(stored["stored"].min())],
         predicted=sizes.capacity,
         rivals={
-            "previous bound": AtMost(_previous(sizes)),
+            "previous bound": AtMost(sizes.previous_bound),
             "without the skip": AtMost(min(sizes.heads * sizes.head_dim, sizes.capacity - 1)),
         },
         note=f"{len(stored['stored'])} tables, condition up to {stored['conditions'].max():.1e}, "
@@ -145,7 +140,7 @@ def compressed_capacity_is_attained(sizes: Sizes, budget: Budget, seed: int) -> 
         rule=BoundExists(),
         measured=[float(stored["stored"].min())],
         predicted=sizes.capacity,
-        rivals={"previous bound": AtMost(_previous(sizes))},
+        rivals={"previous bound": AtMost(sizes.previous_bound)},
         note=f"condition up to {stored['conditions'].max():.1e}",
     )
 
@@ -186,7 +181,7 @@ def no_more_with_frozen_features(sizes: Sizes, budget: Budget, seed: int) -> Evi
         measured=np.array(ranks, dtype=float),
         predicted=float(sizes.capacity),
         rivals={
-            "previous bound": float(_previous(sizes)),
+            "previous bound": float(sizes.previous_bound),
             "without the skip": float(sizes.heads * sizes.head_dim),
         },
         note=f"of random targets {np.mean(left_over):.3g} is left over, expected 1/(T₀+1) = {1 / count:.3g}",
@@ -215,7 +210,7 @@ def feature_rank(grid: list[tuple[Sizes, int]], budget: Budget, seed: int) -> Ev
         seed,
         {
             "as published": _published,
-            "previous bound": _previous,
+            "previous bound": lambda sizes: sizes.previous_bound,
         },
     )
 

@@ -1,9 +1,8 @@
-"""The course of normalised gradient descent: loss curves, batch by batch and in expectation, and its rate."""
+"""The course of normalised gradient descent: loss curves in expectation, and batch by batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +10,12 @@ import numpy as np
 
 from analysis.engine.cases import by_budget
 from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import Expectation, Identity, Rate
+from analysis.engine.verdict import Identity
 from analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
-from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.experiments import TrainReasoner, normalized_descent
 from theory.reasoning import (
     ReasoningTask,
     batch_loss_deviation,
-    bayes_risk,
-    convergence_rate,
     normalized_gd_curve,
     population_loss,
     population_loss_derivative,
@@ -40,8 +37,7 @@ def train_curve(case: Trained, budget: Budget, seed: int, *, noise_levels: tuple
     return TrainReasoner(
         task=case.task,
         model=case.model,
-        learning_rate=case.learning_rate,
-        steps=steps_of(budget),
+        training=normalized_descent(case.learning_rate, steps_of(budget)),
         data=case.data,
         noise_levels=noise_levels,
         seed=seed,
@@ -174,18 +170,29 @@ def noisy_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
     cases=by_budget(
         {
             "published size, η=0.1": TrainReasoner(
-                task=PUBLISHED, model="Reparam-Linear-FA", learning_rate=0.1, steps=300, data="label counts"
+                task=PUBLISHED,
+                model="Reparam-Linear-FA",
+                training=normalized_descent(0.1, 300),
+                data="label counts",
             ),
             "N=20, H=24, from sentences": TrainReasoner(
-                task=ReasoningTask(20, 24, 3, 2), model="Reparam-Relu-FA", learning_rate=0.3, steps=100, batch=64
+                task=ReasoningTask(20, 24, 3, 2),
+                model="Reparam-Relu-FA",
+                training=normalized_descent(0.3, 100),
+                batch=64,
             ),
         },
         {
             "published size, η=0.5": TrainReasoner(
-                task=PUBLISHED, model="Reparam-Linear-FA", learning_rate=0.5, steps=1000, data="label counts"
+                task=PUBLISHED,
+                model="Reparam-Linear-FA",
+                training=normalized_descent(0.5, 1000),
+                data="label counts",
             ),
             "published size, from sentences": TrainReasoner(
-                task=PUBLISHED, model="Reparam-Linear-F", learning_rate=0.1, steps=200
+                task=PUBLISHED,
+                model="Reparam-Linear-F",
+                training=normalized_descent(0.1, 200),
             ),
         },
     ),
@@ -193,21 +200,22 @@ def noisy_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
 def batch_by_batch(case: TrainReasoner, budget: Budget, seed: int) -> Any:
     trained = yield replace(case, seed=seed)
     counts, task = trained["counts"][:, 0], case.task
-    predicted = replay_normalized_gd(task, counts, case.learning_rate).losses
+    rate = case.training.learning_rate
+    predicted = replay_normalized_gd(task, counts, rate).losses
     shares = counts / counts.sum(axis=1, keepdims=True)
 
     def along(speed: float) -> Any:
         return population_loss(task, speed * np.arange(len(shares)))
 
-    even = replay_normalized_gd(task, np.full_like(counts, case.batch / task.triggers), case.learning_rate)
+    even = replay_normalized_gd(task, np.full_like(counts, case.batch / task.triggers), rate)
     # The offset 1e-8 of ReLU attention, on all positions, against rounding alone.
     return Evidence(
         rule=Identity(1e-6 if "Relu" in case.model else 1e-10, scale=predicted),
         measured=trained["losses"][:, 0],
         predicted=predicted,
         rivals={
-            "published scale": along(published_rate(task, case.learning_rate)),
-            "each scale by itself": along(case.learning_rate),
+            "published scale": along(published_rate(task, rate)),
+            "each scale by itself": along(rate),
             "no batch noise": even.losses,
         },
     )
@@ -228,24 +236,35 @@ def batch_by_batch(case: TrainReasoner, budget: Budget, seed: int) -> Any:
     cases=by_budget(
         {
             "finite sample, 3 orders": TrainReasoner(
-                task=ReasoningTask(20, 24, 3, 2, 0.3), model="Reparam-Linear-FA", learning_rate=0.1, steps=150,
-                data="finite sample", batch=32, sample_size=128, seeds=3,
+                task=ReasoningTask(20, 24, 3, 2, 0.3),
+                model="Reparam-Linear-FA",
+                training=normalized_descent(0.1, 150),
+                data="finite sample",
+                batch=32,
+                sample_size=128,
+                seeds=3,
             ),
             "published size, fresh batches": TrainReasoner(
-                task=NOISY, model="Reparam-Linear-FA", learning_rate=0.1, steps=300, data="label counts",
+                task=NOISY,
+                model="Reparam-Linear-FA",
+                training=normalized_descent(0.1, 300),
+                data="label counts",
                 noise_levels=NOISE_LEVELS,
             ),
         },
         {
             "ReLU, one sentence a batch": TrainReasoner(
-                task=ReasoningTask(20, 24, 3, 2, 0.5), model="Reparam-Relu-FA", learning_rate=0.05, steps=300, batch=1
+                task=ReasoningTask(20, 24, 3, 2, 0.5),
+                model="Reparam-Relu-FA",
+                training=normalized_descent(0.05, 300),
+                batch=1,
             ),
         },
     ),
-)  # fmt: skip
+)
 def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
     trained = yield replace(case, seed=seed)
-    rate, scales, labels = case.learning_rate, trained["scales"][:, :, 0], trained["counts"][:, :, 1]
+    rate, scales, labels = case.training.learning_rate, trained["scales"][:, :, 0], trained["counts"][:, :, 1]
     tasks = case.levels * case.seeds
     path = rate * np.arange(len(scales))
 
@@ -272,140 +291,4 @@ def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
             "sign of F": repeated([of_f(task) for task in tasks]),
         },
         note=f"{labels.min():.0f} to {labels.max():.0f} noise labels in a batch",
-    )
-
-
-def _decay(losses: np.ndarray, floor: float = 0.0) -> float:
-    """Decay per step of log(e^{excess} − 1), which is linear in the scale, over the second half of a curve."""
-    logs = np.log(np.expm1(losses - floor))
-    half = len(logs) // 2
-    return float((logs[half] - logs[-1]) / (len(logs) - 1 - half))
-
-
-@claim(
-    family="reasoning",
-    statement="Without noise the loss falls like e^{−rt} with r = η/√Q, and with batches of B slower by (Q−1)/(2B).",
-    source=f"{PAPER}, Theorem 3.2 (its appendix; the main text has η/Q in the scale and η in the loss)",
-    kind="identity",
-    status="corrected",
-    rivals={"published scale": "r = η/Q", "published loss bound": "r = η"},
-    cases=by_budget({"η=0.1": 0.1, "η=0.5": 0.5}),
-)
-def rate_constant(rate: float, budget: Budget, seed: int) -> Any:
-    def job(data: Any) -> TrainReasoner:
-        return TrainReasoner(
-            task=PUBLISHED, model="Reparam-Linear-FA", learning_rate=rate, steps=300, data=data, seed=seed
-        )
-
-    exact, sampled = yield [job("expected counts"), job("label counts")]
-    measured = np.array([_decay(exact["losses"][:, 0]), _decay(sampled["losses"][:, 0])])
-    slower = np.array([1, 1 - (PUBLISHED.triggers - 1) / (2 * BATCH)])
-    return Evidence(
-        # One percent: the spread of the scales and the walk of their mean, over 150 steps.
-        rule=Identity(0.01),
-        measured=measured,
-        predicted=convergence_rate(PUBLISHED, rate) * slower,
-        rivals={
-            "published scale": published_rate(PUBLISHED, rate) * slower,
-            "published loss bound": rate * slower,
-        },
-        note=f"decay per step {measured[0]:.5f} exact, {measured[1]:.5f} with batches of {BATCH}",
-    )
-
-
-@claim(
-    family="reasoning",
-    statement="With noise and FA the excess over H2(α) falls like e^{−ηt}, whatever Q and α.",
-    source=f"{PAPER}, section 5 (a linear rate); the constant is derived here",
-    kind="identity",
-    status="derived here",
-    rivals={"η/√Q": "the rate of a task without noise", "(1−α) η": "a rate that knows the noise"},
-    cases=by_budget({"η=0.1": 0.1, "η=0.5": 0.5}),
-)
-def noisy_rate_constant(rate: float, budget: Budget, seed: int) -> Any:
-    trained = yield TrainReasoner(
-        task=NOISY,
-        model="Reparam-Relu-FA",
-        learning_rate=rate,
-        # The excess stays above 1e-7, ten million times the rounding of the loss.
-        steps=round(20 / rate),
-        data="expected counts",
-        noise_levels=NOISE_LEVELS,
-        seed=seed,
-    )
-    measured = [
-        _decay(trained["losses"][:, run], bayes_risk(replace(NOISY, noise=noise)))
-        for run, noise in enumerate(NOISE_LEVELS)
-    ]
-    return Evidence(
-        rule=Identity(1e-5),
-        measured=measured,
-        predicted=np.full(3, convergence_rate(NOISY, rate)),
-        rivals={
-            "η/√Q": np.full(3, rate / math.sqrt(NOISY.triggers)),
-            "(1−α) η": (1 - np.array(NOISE_LEVELS)) * rate,
-        },
-    )
-
-
-@claim(
-    family="reasoning",
-    statement="The rate scales with the number of triggers as Q^(−1/2).",
-    source="derived here; " + PAPER + " has Q⁻¹ in its main text",
-    kind="rate",
-    status="corrected",
-    rivals={"published scale": "Q⁻¹", "published loss bound": "Q⁰"},
-    cases=by_budget({"Q=1…32, N=60": 60}, {"Q=1…32, N=200": 200}),
-)
-def rate_against_triggers(vocab_size: int, budget: Budget, seed: int) -> Any:
-    triggers = [1, 2, 3, 5, 8, 13, 21, 32]
-    results = yield [
-        TrainReasoner(
-            task=ReasoningTask(vocab_size, 256, count),
-            model="Reparam-Linear-FA",
-            learning_rate=0.5,
-            steps=round(40 * math.sqrt(count)),
-            data="expected counts",
-            seed=seed,
-        )
-        for count in triggers
-    ]
-    rates = [_decay(result["losses"][:, 0]) for result in results]
-    return Evidence(
-        rule=Rate(0.02),
-        measured=(triggers, rates),
-        predicted=-0.5,
-        rivals={"published scale": -1.0, "published loss bound": 0.0},
-    )
-
-
-@claim(
-    family="reasoning",
-    statement="Batches slow the mean scale to (η/√Q) (1 − (Q−1)/(2B)) per step.",
-    source="derived here",
-    kind="expectation",
-    status="derived here",
-    rivals={"no batch noise": "η/√Q", "twice the correction": "(η/√Q) (1 − (Q−1)/B)"},
-    cases=by_budget({"B=512": BATCH}, {"B=128": 128}),
-)
-def batch_noise_slows(batch: int, budget: Budget, seed: int) -> Generator[Any, Any, Evidence]:
-    trained = yield TrainReasoner(
-        task=PUBLISHED,
-        model="Reparam-Linear-FA",
-        learning_rate=0.1,
-        steps=300,
-        data="label counts",
-        batch=batch,
-        seeds=32,
-        record_every=300,
-        seed=seed,
-    )
-    speeds = trained["scales"][-1].mean(axis=1) / 300 / convergence_rate(PUBLISHED, 0.1)
-    correction = (PUBLISHED.triggers - 1) / (2 * batch)
-    return Evidence(
-        # In units of the correction itself: a fifth covers the next order and five standard errors.
-        rule=Expectation(0.2, scale=correction, draws_per_batch=300 * batch),
-        measured=speeds,
-        predicted=1 - correction,
-        rivals={"no batch noise": 1.0, "twice the correction": 1 - 2 * correction},
     )

@@ -14,7 +14,7 @@ from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.training import generator
 from analysis.engine.verdict import BoundForAll, Expectation, Identity
 from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED
-from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.experiments import TrainReasoner, normalized_descent
 from analysis.reasoning.published import on_sample
 from models.reasoning import OneLayerTransformer, sample_label_counts
 from theory.reasoning import (
@@ -162,7 +162,7 @@ def finite_sample_bound(case: tuple[tuple[int, ...], tuple[float, ...]], budget:
     cases=by_budget({"published size": None}),
 )
 def layer_roles(case: None, budget: Budget, seed: int) -> Any:
-    trained = yield replace(on_sample("Reparam-Linear-FA", budget, seed), steps=60, record_every=1)
+    trained = yield replace(on_sample("Reparam-Linear-FA", budget, seed), training=normalized_descent(0.1, 60))
     steps = trained["steps"]
     predicted, without, first = [], [], []
     for noise, share in zip(NOISE_LEVELS, trained["noise_estimates"], strict=True):
@@ -209,9 +209,15 @@ def float32_stall(task: ReasoningTask, budget: Budget, seed: int) -> Any:
     steps = round(28 / speed)
 
     published = TrainReasoner(
-        task=task, model="Reparam-Linear-FA", learning_rate=rate, steps=steps, noise_levels=levels, seed=seed,
-        batch=64 if task.noise else 512, precision="float32", loss="standard",
-    )  # fmt: skip
+        task=task,
+        model="Reparam-Linear-FA",
+        training=normalized_descent(rate, steps),
+        noise_levels=levels,
+        seed=seed,
+        batch=64 if task.noise else 512,
+        precision="float32",
+        loss="standard",
+    )
     single, stable = yield [published, replace(published, data="label counts", loss="stable")]
     tasks = [replace(task, noise=noise) for noise in levels]
 

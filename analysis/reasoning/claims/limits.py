@@ -13,7 +13,7 @@ from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.training import generator
 from analysis.engine.verdict import GlobalMinimum, Identity, Runs
 from analysis.reasoning.cases import BATCH, NOISY, PAPER, PUBLISHED, Trained, unconstrained
-from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.experiments import TrainReasoner, exact_lbfgs, normalized_descent
 from models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
 from theory.reasoning import (
     ReasoningTask,
@@ -56,9 +56,10 @@ def reparameterised_reach_bayes(case: Trained, budget: Budget, seed: int) -> Any
     trained = yield TrainReasoner(
         task=case.task,
         model=case.model,
-        learning_rate=case.learning_rate,
         # Scales of 30: an excess of 1e-11.
-        steps=round(30 * len(case.task.sentence_triggers) ** 0.5 / case.learning_rate),
+        training=normalized_descent(
+            case.learning_rate, round(30 * len(case.task.sentence_triggers) ** 0.5 / case.learning_rate)
+        ),
         data="expected counts",
         # Every run starts at zero and sees the exact loss; several show that they agree.
         seeds=6,
@@ -107,9 +108,7 @@ def lone_feed_forward_gap(case: Trained, budget: Budget, seed: int) -> Any:
     trained = yield TrainReasoner(
         task=case.task,
         model=case.model,
-        learning_rate=case.learning_rate,
-        steps=100,
-        optimizer="lbfgs",
+        training=exact_lbfgs(100),
         # Different starts: right of 0 where ReLU attention has a slope from the outset.
         start=0.0 if case.attention == "relu" else 2.0,
         data="population" if small else "expected counts",
@@ -192,12 +191,10 @@ def softmax_limit(case: tuple[ReasoningTask, str], budget: Budget, seed: int) ->
     trained = yield TrainReasoner(
         task=task,
         model=f"Reparam-Softmax-{kind}",
-        learning_rate=0.5,
-        steps=round(30 * len(task.sentence_triggers) ** 0.5 / 0.5),
+        training=normalized_descent(0.5, round(30 * len(task.sentence_triggers) ** 0.5 / 0.5), record_every=1000),
         data="token counts",
         batch=128,
         test=256,
-        record_every=1000,
         seed=seed,
     )
     further = on_sentences(softmax_at(task, 60.0, kind), seed)
@@ -269,7 +266,11 @@ def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
 
     task = PUBLISHED
     trained = yield TrainReasoner(
-        task=task, model="Reparam-Softmax-FA", learning_rate=rate, steps=300, data="token counts", seed=seed
+        task=task,
+        model="Reparam-Softmax-FA",
+        training=normalized_descent(rate, 300),
+        data="token counts",
+        seed=seed,
     )
     # It ends where all slopes are 0 in float64, at scales of 42.
     steps = len(trained["losses"]) - 1
@@ -322,9 +323,7 @@ def origin_linear_f_floor(task: ReasoningTask, budget: Budget, seed: int) -> Any
     trained = yield TrainReasoner(
         task=task,
         model="Origin-Linear-F",
-        learning_rate=1.0,
-        steps=1500,
-        optimizer="lbfgs",
+        training=exact_lbfgs(1500),
         data="population",
         seeds=8,
         seed=seed,

@@ -12,7 +12,7 @@ from analysis.engine.cases import by_budget
 from analysis.engine.claim import Budget, Evidence, claim
 from analysis.engine.verdict import BoundForAll, Identity
 from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
-from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.experiments import TrainReasoner, normalized_descent
 from analysis.reasoning.published import training
 from theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve, unseen_output_bound
 
@@ -45,12 +45,10 @@ def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
     trained = yield TrainReasoner(
         task=case.task,
         model=case.model,
-        learning_rate=case.learning_rate,
-        steps=steps,
+        training=normalized_descent(case.learning_rate, steps, record_every=5),
         data="expected counts",
         noise_levels=levels,
         test=128,
-        record_every=5,
         seed=seed,
     )
     tasks = [replace(case.task, noise=noise) for noise in levels]
@@ -153,12 +151,10 @@ def trained_attention_in_between(task: ReasoningTask, budget: Budget, seed: int)
         return TrainReasoner(
             task=task,
             model=model,
-            learning_rate=0.1,
-            steps=200 if quick else 400,
+            training=normalized_descent(0.1, 200 if quick else 400, record_every=20),
             batch=256 if quick else 512,
             noise_levels=(0.2, 0.5),
             test=256,
-            record_every=20,
             seed=seed,
         )
 

@@ -11,7 +11,7 @@ import torch
 from analysis.engine.job import job_key
 from analysis.engine.training import generator
 from analysis.reasoning.cases import RELU_OFFSET, Trained, exact_loss, small_tasks, unconstrained
-from analysis.reasoning.experiments import TrainReasoner
+from analysis.reasoning.experiments import TrainReasoner, exact_lbfgs, normalized_descent
 from models.normalized_gd import NormalizedGD
 from models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
 from theory.reasoning import ReasoningTask, normalized_gd_curve, population_loss, replay_normalized_gd
@@ -21,7 +21,9 @@ NOISY = replace(TASK, noise=0.3)
 
 
 def job(model, task=TASK, **options):
-    return TrainReasoner(**{"task": task, "model": model, "learning_rate": 0.2, "steps": 12, "batch": 16} | options)
+    return TrainReasoner(
+        **{"task": task, "model": model, "training": normalized_descent(0.2, 12), "batch": 16} | options
+    )
 
 
 def test_an_ensemble_trains_like_a_textbook_loop():
@@ -66,7 +68,9 @@ def test_exact_objectives_follow_the_population_curve(data):
 
 def test_a_finite_sample_is_read_once_an_epoch():
     """Two epochs hold the same labels, in another order; the feed-forward layer knows their share."""
-    result = job("Reparam-Linear-FA", NOISY, data="finite sample", sample_size=64, steps=7).run()
+    result = job(
+        "Reparam-Linear-FA", NOISY, data="finite sample", sample_size=64, training=normalized_descent(0.2, 7)
+    ).run()
     noise = result["counts"][:, 0, 1]
     assert noise[:4].sum() == noise[4:].sum() == 64 * result["noise_estimates"][0]
     assert list(noise[:4]) != list(noise[4:])
@@ -75,7 +79,7 @@ def test_a_finite_sample_is_read_once_an_epoch():
 
 def test_measurements_are_those_of_the_trained_model():
     """Losses, probabilities, layers and roles of a model whose logits are known: λ = 0.2 t at y, γ + λ at τ."""
-    result = job("Reparam-Linear-FA", NOISY, test=50, record_every=4).run()
+    result = job("Reparam-Linear-FA", NOISY, test=50, training=normalized_descent(0.2, 12, record_every=4)).run()
     assert result["steps"].tolist() == [0, 4, 8, 12]
     scale = 0.2 * result["steps"]
     gamma = np.log(0.3 / 0.7)
@@ -94,8 +98,8 @@ def test_measurements_are_those_of_the_trained_model():
 
 def test_a_training_that_ends_early_is_measured_at_its_end():
     """Softmax has no gradient left in float64 at λ ≈ 42, here between two recorded steps: all curves end there."""
-    task, options = ReasoningTask(8, 6, 2, 2, 0.3), {"learning_rate": 5.0, "steps": 60, "record_every": 7, "test": 16}
-    trained = job("Reparam-Softmax-FA", task, data="token counts", **options).run()
+    task, training = ReasoningTask(8, 6, 2, 2, 0.3), normalized_descent(5.0, 60, record_every=7)
+    trained = job("Reparam-Softmax-FA", task, data="token counts", training=training, test=16).run()
     end = trained["steps"][-1]
 
     assert end < 60
@@ -107,7 +111,7 @@ def test_a_training_that_ends_early_is_measured_at_its_end():
 
 def test_test_sentences_do_not_depend_on_the_training():
     """Two learning rates are measured on the same sentences, which come from a stream of their own."""
-    one, two = (job("Origin-Softmax-F", learning_rate=rate, test=20, steps=2).run() for rate in (0.1, 0.5))
+    one, two = (job("Origin-Softmax-F", training=normalized_descent(rate, 2), test=20).run() for rate in (0.1, 0.5))
     assert one["unseen"][0] == two["unseen"][0] == pytest.approx(np.log(12))
     assert one["unseen"][1] != two["unseen"][1]
 
@@ -115,8 +119,8 @@ def test_test_sentences_do_not_depend_on_the_training():
 def test_lbfgs_reaches_the_minimum_from_random_starts():
     """Each run by itself, on its own noise."""
     result = job(
-        "Reparam-Linear-F", NOISY, optimizer="lbfgs", data="expected counts", noise_levels=(0.3, 0.6), seeds=2,
-        start=1.0, steps=50,
+        "Reparam-Linear-F", NOISY, training=exact_lbfgs(50), data="expected counts", noise_levels=(0.3, 0.6), seeds=2,
+        start=1.0,
     ).run()  # fmt: skip
     best = [np.log(1 + (1 - noise) * 10 / noise) for noise in (0.3, 0.6)] * 2
     np.testing.assert_allclose(result["scales"][-1, :, 0], best, rtol=1e-6)
@@ -144,7 +148,10 @@ def test_a_seed_changes_the_data_and_is_part_of_the_key():
     [
         ({"model": "Reparam-Linear"}, "model must be one of"),
         ({"data": "sentence"}, "data must be one of"),
-        ({"optimizer": "adam"}, "optimizer must be one of"),
+        (
+            {"training": exact_lbfgs(5)},
+            "training must not be L-BFGS unless data is an exact objective, got 'sentences'",
+        ),
         ({"precision": "float16"}, "precision must be one of"),
         ({"loss": "exact"}, "loss must be one of"),
         ({"loss": "standard", "data": "population"}, "loss must be 'stable' unless"),

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.bad_input import assert_refused, battery
 from theory.memorization import (
     cell_bound,
     circle_cosines,
@@ -98,20 +99,14 @@ TABLE_CASES = [
 ]
 
 
-@pytest.mark.parametrize(("function", "arguments", "keywords", "parameter", "shown"), CASES)
+@battery(CASES)
 def test_bad_numbers_are_refused(function, arguments, keywords, parameter, shown):
     """Each parameter of each function out of its range."""
-    with pytest.raises(ValueError) as caught:
-        function(*arguments, **keywords)
-    assert parameter in str(caught.value)
-    assert shown in str(caught.value)
+    assert_refused(function, arguments, keywords, parameter, shown)
 
 
 @pytest.mark.parametrize(("function", "more"), ON_TABLES)
 @pytest.mark.parametrize(("table", "prior", "parameter", "shown"), TABLE_CASES)
 def test_bad_tables_are_refused(function, more, table, prior, parameter, shown):
     """Every function that takes a table checks it, and its prior."""
-    with pytest.raises(ValueError) as caught:
-        function(table, *more, prior=prior)
-    assert parameter in str(caught.value)
-    assert shown in str(caught.value)
+    assert_refused(function, (table, *more), {"prior": prior}, parameter, shown)

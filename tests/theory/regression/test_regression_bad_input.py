@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import theory.regression as package
+from tests.bad_input import assert_refused, battery
 from theory import checks
 from theory.regression import (
     RegressionTask,
@@ -252,19 +253,10 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("function", "arguments", "keywords", "parameter", "shown"),
-    CASES,
-    ids=[f"{i}-{case[0].__name__}-{case[3]}" for i, case in enumerate(CASES)],
-)
+@battery(CASES)
 def test_bad_input_is_refused(function, arguments, keywords, parameter, shown):
-    """A ValueError whose message names the parameter and shows the value (or the remedy)."""
-    with pytest.raises(ValueError) as caught:
-        function(*arguments, **keywords)
-    message = str(caught.value)
-    assert parameter in message
-    assert shown in message
-    assert type(caught.value) is ValueError
+    """Each parameter of each function out of its range."""
+    assert_refused(function, arguments, keywords, parameter, shown)
 
 
 def test_the_battery_covers_every_parameter():
