@@ -48,6 +48,7 @@ class TrainNextTokenModel:
         runs: Number of random starts.
         seed: Seed of starts and samples.
         accuracy_curve: Also record the accuracies along the training curve (not with L-BFGS).
+        precision: Of the parameters while they train; the published code has float32.
     """
 
     task: NgramTask
@@ -64,11 +65,13 @@ class TrainNextTokenModel:
     runs: int = 1
     seed: int = 0
     accuracy_curve: bool = False
+    precision: Literal["float64", "float32"] = "float64"
 
     def __post_init__(self) -> None:
         checks.one_of("architecture", self.architecture, ARCHITECTURES)
         checks.integer("runs", self.runs, at_least=1)
         checks.integer("samples", self.samples, at_least=0)
+        checks.one_of("precision", self.precision, ("float64", "float32"))
         if self.training.optimizer == "lbfgs" and (self.accuracy_curve or self.samples):
             raise ValueError("training must not be L-BFGS with accuracy_curve or samples")
 
@@ -76,7 +79,7 @@ class TrainNextTokenModel:
         """One model with its initial weights."""
         task, width = self.task, self.head_dim or self.embed_dim
         sizes = (task.vocab_size, task.context_length)
-        common: dict[str, Any] = {"init_scale": self.init_scale, "generator": source}
+        common: dict[str, Any] = {"init_scale": self.init_scale, "generator": source, "dtype": self._dtype}
         if self.architecture == "sequence encoder":
             return SequenceEncoder(*sizes, self.embed_dim, **common)
         if self.architecture == "attention only":
@@ -86,6 +89,10 @@ class TrainNextTokenModel:
                 *sizes, self.heads, width, self.embed_dim, layers=self.layers, **common
             )
         return MLPTransformer(*sizes, self.heads, width, self.embed_dim, self.width, layers=self.layers, **common)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float64 if self.precision == "float64" else torch.float32
 
     def tasks(self) -> list[NgramTask]:
         """The law of every run, or the one of all."""
@@ -97,10 +104,12 @@ class TrainNextTokenModel:
         """Train, and return exact divergences and accuracies, residuals, outcomes and the curve, runs first."""
         # Tables of this size gain little from a second thread, and the two processes of a sweep need one each.
         torch.set_num_threads(1)
-        ensemble = Ensemble([self.model(generator(self.seed, run, INITIAL_STREAM)) for run in range(self.runs)])
+        ensemble = Ensemble(
+            [self.model(generator(self.seed, run, INITIAL_STREAM)) for run in range(self.runs)], dtype=self._dtype
+        )
         laws = self.tasks()
         entropies = np.array([conditional_entropy(law) for law in laws])
-        joints = [joint_law(law) for law in laws]
+        joints = [joint_law(law, dtype=self._dtype) for law in laws]
         joint = torch.stack([law.mT for law in joints]).mT if self.own_tables else joints[0]
         axis = [0 if self.own_tables else None]
         recorded = []
@@ -141,7 +150,7 @@ class TrainNextTokenModel:
             index = index * n + tokens[:, position]
         index = tokens[:, -1] * n**length + index
         counts = torch.bincount(index, minlength=n ** (length + 1))
-        return counts.reshape(n, n**length).to(torch.float64) / self.samples
+        return counts.reshape(n, n**length).to(self._dtype) / self.samples
 
 
 @dataclass(frozen=True, kw_only=True)

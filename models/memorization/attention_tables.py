@@ -14,28 +14,28 @@ from torch import Tensor
 from models.memorization.fused import attention_of_two
 
 
-def token_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+def token_attention(query: Tensor, inputs: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     r"""Return what the heads add at the last position, where queries, keys and values depend on one token each.
 
-    .. math:: y(t) = \sum_h \sum_s a_{hs}(t)\, v_{hs}(t_s), \qquad a_{h·}(t) = softmax_s\, q_h(t_S)^T k_{hs}(t_s)
+    .. math:: y(t) = \sum_h \sum_s a_{hs}(t)\, v_{hs}(t_s), \qquad a_{h·}(t) = softmax_s\, q_h(t_S)^T x_s(t_s)
 
-    Of two positions the first has the weight σ(q·k_1 − q·k_2).
+    Of two positions the first has the weight σ(q·x_1 − q·x_2).
 
     Args:
-        query: (heads, e, N), of each token at the last position.
-        keys: For each of the S positions (heads, e, N).
+        query: q_h = W_K^T W_Q x_S (heads, d, N), of each token at the last position.
+        inputs: x_s for each of the S positions (d, N).
         values: For each of the S positions (N, m, heads).
 
     Returns:
         Tensor (m, N^S).
     """
-    length, vocab_size = len(keys), query.shape[-1]
+    length, vocab_size = len(inputs), query.shape[-1]
     if length == 1:  # nothing to choose from
         return values[0].sum(2).mT
     if length == 2:
-        return attention_of_two(query, list(keys), list(values)).flatten(1)
-    own = (keys[-1] * query).sum(1)  # (heads, N): the last position meets its own token only
-    others = [key.mT @ query for key in keys[:-1]]  # (heads, N, N): by t_s and t_S
+        return attention_of_two(query, list(inputs), list(values)).flatten(1)
+    own = (inputs[-1] * query).sum(1)  # (heads, N): the last position meets its own token only
+    others = [x.mT @ query for x in inputs[:-1]]  # (heads, N, N): by t_s and t_S
     shape = (len(query), *(vocab_size,) * length)
     scores = [_between(score, s, length).expand(shape) for s, score in enumerate(others)]
     scores.append(_between(own, length - 1, length).expand(shape))

@@ -6,9 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from models.memorization.attention_tables import prefix_attention, token_attention
+from models.memorization.fused import perceptron
 from models.memorization.next_token_model import NextTokenModel
 from models.memorization.transformers import Uniform, head_tables, mixed_values
 from theory import checks
@@ -106,7 +106,8 @@ class CompressedAttentionTransformer(NextTokenModel):
             written = torch.einsum("bhse,hfe->bsf", attended, self.output[layer])
             if self.decompress is not None:
                 written = written @ self.decompress.mT
-            residual = self._after_attention((residual + written).mT, layer).mT
+            after = self._after_attention((residual + written).flatten(0, 1).mT, layer)
+            residual = after.mT.unflatten(0, tokens.shape)
         return residual[:, -1]
 
     def attention_features(self, tokens: Tensor) -> Tensor:
@@ -133,12 +134,11 @@ class CompressedAttentionTransformer(NextTokenModel):
         n, last = self.vocab_size, self.context_length
         embedding = self.embedding.mT
         tables = self._read(embedding) + self.position.unsqueeze(-1)  # (S, d_h, N)
-        query = [self._query(x, 0) for x in tables]
-        keys = [head_tables(self.key[0], x) for x in tables]
+        query = [self.key[0].mT @ self._query(x, 0) for x in tables]
         values = mixed_values(self.output[0], self.value[0], tables)
         residual = []
         for s in range(1, last + 1) if self.layers > 1 else [last]:
-            written = self._write(token_attention(query[s - 1], keys[:s], values[:s]))
+            written = self._write(token_attention(query[s - 1], list(tables[:s]), values[:s]))
             after = written.unflatten(1, (-1, n)) + embedding.unsqueeze(1)
             residual.append(self._after_attention(after.flatten(1), 0))
         for layer in range(1, self.layers):
@@ -174,7 +174,7 @@ class CompressedAttentionTransformer(NextTokenModel):
         return attended if self.decompress is None else self.decompress @ attended
 
     def _after_attention(self, residual: Tensor, layer: int) -> Tensor:
-        """What else the layer does to feature-major states."""
+        """What else the layer does to feature-major states (d, …)."""
         return residual
 
 
@@ -249,5 +249,4 @@ class MLPTransformer(CompressedAttentionTransformer):
         return f"{super().extra_repr()}, width={self.width}"
 
     def _after_attention(self, residual: Tensor, layer: int) -> Tensor:
-        hidden = self.inner[layer] @ residual + self.bias[layer].unsqueeze(-1)
-        return residual + self.outer[layer] @ gelu(hidden)
+        return residual + perceptron(residual, self.inner[layer], self.bias[layer], self.outer[layer])

@@ -105,10 +105,9 @@ class AttentionOnlyTransformer(NextTokenModel):
     def table_states(self) -> Tensor:
         """The states of all contexts, feature-major: (d, N^S)."""
         x = (self.embedding + self.position.unsqueeze(1)).mT  # (S, d, N)
-        query = head_tables(self.query, x[-1])
-        keys = [head_tables(self.key, inputs) for inputs in x]
+        query = self.key.mT @ head_tables(self.query, x[-1])
         values = mixed_values(self.output, self.value, x)
-        attended = token_attention(query, keys, values).unflatten(1, (-1, self.vocab_size))
+        attended = token_attention(query, list(x), values).unflatten(1, (-1, self.vocab_size))
         return (attended + x[-1].unsqueeze(1)).flatten(1)
 
     def _attend(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,15 @@ def test_each_run_learns_its_own_table():
     assert abs(together["divergences"][1] - shared["divergences"][1]) > 1e-3
 
 
+def test_the_precision_is_that_of_the_training():
+    """Parameters, objective and what is measured; enough heads store the table in either."""
+    steps = replace(SHORT, steps=300)
+    for precision in ("float32", "float64"):
+        result = _job(precision=precision, heads=12, training=steps).run()
+        assert result["accuracies"].dtype == result["divergences"].dtype == precision
+        np.testing.assert_allclose(result["accuracies"], 1, rtol=1e-6)
+
+
 def test_lbfgs_sees_the_table_of_its_run():
     """L-BFGS goes run by run: with free states of full rank every run stores its own table."""
     training = Training(optimizer="lbfgs", steps=100, tolerance=1e-6)
@@ -110,6 +121,7 @@ def test_the_sampled_law_has_the_right_axes():
         ({"architecture": "rnn"}, "architecture"),
         ({"runs": 0}, "runs"),
         ({"samples": -1}, "samples"),
+        ({"precision": "half"}, "precision"),
         ({"training": Training(optimizer="lbfgs", steps=5), "samples": 3}, "L-BFGS"),
     ],
 )

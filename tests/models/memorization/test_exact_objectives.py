@@ -18,7 +18,7 @@ from models.memorization import (
     SequenceEncoder,
     joint_law,
 )
-from models.memorization.fused import cross_entropy
+from models.memorization.fused import _perceptron, cross_entropy, perceptron
 from tests.strategies import ngram_tasks, seeds
 from theory.memorization import NgramTask, conditional_entropy, geometric_law, lookup_table, uniform_divergence
 
@@ -187,3 +187,20 @@ def test_bad_laws_are_named():
             model.cross_entropy(bad)
     with pytest.raises(ValueError, match="task must be an NgramTask"):
         joint_law(np.ones((9, 3)))
+
+
+def test_the_perceptron_in_parts_is_the_perceptron():
+    """Three parts of 150 contexts, two runs: values, gradients and second derivatives of the plain program."""
+    source = torch.Generator().manual_seed(0)
+    shapes = ((2, 3, 150), (2, 3000, 3), (2, 3000), (2, 3, 3000))
+    inputs = [torch.randn(*shape, generator=source, dtype=torch.float64).requires_grad_() for shape in shapes]
+    weight = torch.randn(2, 3, 150, generator=source, dtype=torch.float64)
+    ends = []
+    for program in (torch.vmap(perceptron), _perceptron):
+        total = program(*inputs)
+        first = torch.autograd.grad((total * weight).sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum((part**2).sum() for part in first), inputs)
+        ends.append([total, *first, *second])
+    for one, other in zip(*ends, strict=True):
+        # Sums of 3,000 terms.
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
