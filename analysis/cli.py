@@ -1,4 +1,4 @@
-"""The command line: ``plumbline claims | check | figure | bound``."""
+"""The command line: ``plumbline claims | check | figure | reproduce | errata | bound``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from analysis.engine.store import Store, StoreError
 from analysis.engine.verdict import Outcome
 
 if TYPE_CHECKING:
-    from analysis.engine.figure import Figure
+    from analysis.engine.figure import Drawn, Figure
 
 app = typer.Typer(
     name="plumbline",
@@ -145,9 +145,71 @@ def figure_command(
         _make(chosen, out, format, budget, seed, kept, executor, progress)
 
 
+@app.command("reproduce")
+def reproduce_command(
+    names: Annotated[list[str] | None, typer.Argument(help="Published notebooks and figures; none: list them.")] = None,
+    family: Annotated[str | None, typer.Option(help="All of this family.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for images and CSV files.")] = Path("reproductions"),
+    budget: BudgetOption = Budget.QUICK,
+    seed: SeedOption = 0,
+    jobs: JobsOption = DEFAULT_JOBS,
+    store: StoreOption = str(DEFAULT_STORE),
+) -> None:
+    """Redo published notebooks and figures: the published numbers, ours, and the exact ones.
+
+    The paper budget has the published hyper-parameters.
+    """
+    known = {name: figure for name, figure in _installed(figures).items() if figure.published}
+    for name in names or []:
+        if name not in known:
+            _fail(unknown("reproduction", name, known))
+    families = dict.fromkeys(figure.family for figure in known.values())
+    if family is not None and family not in families:
+        _fail(unknown("family", family, families))
+    if not names and family is None:
+        table = Table()
+        for column in ("reproduction", "family", "published as", "shows"):
+            table.add_column(column)
+        for figure in known.values():
+            table.add_row(figure.name, figure.family, figure.published, figure.caption)
+        _console().print(table)
+        return
+    chosen = [known[name] for name in dict.fromkeys(names or [])]
+    chosen += [figure for figure in known.values() if figure.family == family and figure not in chosen]
+    with _session(store, jobs) as (kept, executor, progress):
+        drawn = _make(chosen, out, "png", budget, seed, kept, executor, progress)
+    for name, (data, numbers, _) in drawn.items():
+        table = Table(title=f"{name}: {known[name].published}", title_justify="left", show_lines=False)
+        for column in ("quantity", "published", "ours", "exact"):
+            table.add_column(column)
+        for number in numbers:
+            table.add_row(number.quantity, number.published, number.ours, number.exact)
+        _console().print(table)
+        for line in data.verdicts:
+            typer.echo(line)
+
+
+@app.command("errata")
+def errata_command(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the ledger as docs/errata.md.")] = False,
+) -> None:
+    """List what was published and does not hold as it stands, with the commands that replay it."""
+    from analysis.errata import errata, errata_markdown
+
+    if markdown:
+        typer.echo(_installed(errata_markdown), nl=False)
+        return
+    table = Table(show_lines=True)
+    for column in ("source", "published", "holds", "replay"):
+        table.add_column(column)
+    for entry in _installed(errata):
+        table.add_row(entry.source, entry.published, entry.holds, entry.command)
+    _console().print(table)
+
+
 def _make(
     chosen: list[Figure], folder: Path, format: str, budget: Budget, seed: int, store: Store, executor: Any, bar: _Bar
-) -> None:
+) -> dict[str, Drawn]:
     from analysis.engine.figure import make_figures
 
     try:
@@ -159,8 +221,10 @@ def _make(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     bar.stop()
-    for paths in written.values():
-        typer.echo(f"wrote {paths[0]} and {paths[1].name}")
+    for drawn in written.values():
+        image, *tables = drawn.files
+        typer.echo(f"wrote {image} and {' and '.join(table.name for table in tables)}")
+    return written
 
 
 def _print_results(results: list[ClaimResult]) -> None:

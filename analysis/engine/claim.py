@@ -64,6 +64,7 @@ class Claim:
     cases: Callable[[Budget], Mapping[str, Any]]
     plan: PlanFunction
     conditions: Mapping[str, Callable[[Any], bool]]
+    published: str
 
     def failing_condition(self, case: Any) -> str | None:
         """The first condition that does not hold for the case, in words; None if all hold."""
@@ -83,6 +84,7 @@ def claim(
     rivals: Mapping[str, str],
     cases: Callable[[Budget], Mapping[str, Any]],
     conditions: Mapping[str, Callable[[Any], bool]] | None = None,
+    published: str = "",
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], Claim]:
     """Register the decorated function as a claim.
@@ -100,15 +102,21 @@ def claim(
         rivals: Name and description of each wrong twin; at least one, unless every case fails a condition.
         cases: From budget to the cases by label.
         conditions: Sentences with predicates on the case; where one fails the verdict is NOT APPLICABLE.
+        published: What was published instead, for claims with the status "corrected" and only these.
         name: Name at the command line; by default the function's, with dashes.
 
     Raises:
-        ValueError: on an unknown kind or status, no rival, or a name that is taken.
+        ValueError: on an unknown kind or status, no rival, a correction that does not say of what, or a name that is
+            taken.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(STATUSES)}, got {status!r}")
+    if (status == "corrected") != bool(published):
+        raise ValueError(
+            f"published must say what was corrected, and be left out otherwise, got {published!r} for {status!r}"
+        )
     if not rivals:
         raise ValueError("rivals must hold at least one wrong twin, got none")
 
@@ -117,7 +125,17 @@ def claim(
         if own_name in _REGISTRY:
             raise ValueError(f"name must be new, got {own_name!r}, which is registered already")
         result = Claim(
-            own_name, family, statement, source, kind, status, rivals, cases, _as_plan(function), conditions or {}
+            own_name,
+            family,
+            statement,
+            source,
+            kind,
+            status,
+            rivals,
+            cases,
+            _as_plan(function),
+            conditions or {},
+            published,
         )
         _REGISTRY[own_name] = result
         return result

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -61,35 +61,63 @@ class Panel:
     """False where another panel's legend, with the same colours, explains this one too."""
 
 
+@dataclass(frozen=True)
+class Number:
+    """A published number, ours, and the exact one: as text, each with its interval or how it was obtained."""
+
+    quantity: str
+    published: str
+    ours: str
+    exact: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class FigureData:
-    """All numbers of a figure; `verdicts` stand under its title."""
+    """All numbers of a figure; `verdicts` stand under its title.
+
+    `numbers` stand in the table of a reproduction; left out, they are where the trained series end.
+    """
 
     title: str
     panels: Sequence[Panel]
     verdicts: Sequence[str] = ()
     columns: int | None = None
+    numbers: Sequence[Number] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A registered figure: its plan yields jobs like a claim's and returns `FigureData`."""
+    """A registered figure: its plan yields jobs like a claim's and returns `FigureData`.
+
+    Where it reproduces a published figure or notebook, ``published`` says which.
+    """
 
     name: str
     family: str
     caption: str
+    published: str
     plan: Callable[[Budget, int], Generator[Any, Any, FigureData]] = field(repr=False)
+
+
+class Drawn(NamedTuple):
+    """What a figure shows, its numbers beside published ones, and the files it was written to."""
+
+    data: FigureData
+    numbers: list[Number]
+    files: list[Path]
 
 
 _FIGURES: dict[str, Figure] = {}
 
 
-def figure(*, family: str, caption: str, name: str | None = None) -> Callable[[Callable[..., Any]], Figure]:
+def figure(
+    *, family: str, caption: str, published: str = "", name: str | None = None
+) -> Callable[[Callable[..., Any]], Figure]:
     """Register the decorated plan (budget, seed) -> `FigureData` as a figure."""
 
     def register(function: Callable[..., Any]) -> Figure:
         own_name = name or function.__name__.replace("_", "-")
-        _FIGURES[own_name] = Figure(own_name, family, caption, function)
+        _FIGURES[own_name] = Figure(own_name, family, caption, published, function)
         return _FIGURES[own_name]
 
     return register
@@ -117,11 +145,13 @@ def make_figures(
     store: Store,
     executor: Executor | None = None,
     progress: Progress | None = None,
-) -> dict[str, list[Path]]:
+) -> dict[str, Drawn]:
     """Compute and draw figures; each is written as an image and a CSV of everything it shows.
 
+    A figure that reproduces a published one writes its numbers to a second CSV.
+
     Returns:
-        The files by figure name.
+        What was drawn by figure name.
 
     Raises:
         RuntimeError: if a figure could not be computed; the others are written first.
@@ -133,6 +163,7 @@ def make_figures(
         executor=executor,
         progress=progress,
     )
+    known = {figure.name: figure for figure in chosen}
     written, failures = {}, []
     for name, end in finished.items():
         if end.error is not None:
@@ -141,10 +172,37 @@ def make_figures(
         image, table = folder / f"{name}.{format}", folder / f"{name}.csv"
         write_csv(end.value, table)
         draw(end.value, image)
-        written[name] = [image, table]
+        files = [image, table]
+        numbers: list[Number] = []
+        if known[name].published:
+            numbers = list(end.value.numbers) or end_numbers(end.value)
+            files.append(folder / f"{name}.numbers.csv")
+            write_numbers(numbers, files[-1])
+        written[name] = Drawn(end.value, numbers, files)
     if failures:
         raise RuntimeError("figures that could not be computed: " + "\n".join(failures))
     return written
+
+
+def end_numbers(data: FigureData) -> list[Number]:
+    """Where each trained series of a figure ends, beside the theory drawn in its colour."""
+    numbers = []
+    for panel in data.panels:
+        lines = {s.label.split(":")[0]: s for s in panel.series if s.role in ("theory", "baseline")}
+        for series in panel.series:
+            if series.role != "trained" or not len(series.x):
+                continue
+            end = f"{series.y[-1]:.4g}"
+            if series.low is not None:
+                end += f" ({series.low[-1]:.4g} … {series.high[-1]:.4g})"
+            exact, line = "", lines.get(series.label.split(":")[0])
+            if line is not None and min(line.x) <= series.x[-1] <= max(line.x):
+                exact = f"{np.interp(series.x[-1], line.x, line.y):.4g} ({line.label.split(': ')[-1]})"
+            place = f"{panel.title}: " if panel.title else ""
+            numbers.append(
+                Number(f"{place}{panel.ylabel}, {series.label}, at {series.x[-1]:g}", "plotted only", end, exact)
+            )
+    return numbers
 
 
 def write_csv(data: FigureData, path: Path) -> None:
@@ -163,6 +221,14 @@ def write_csv(data: FigureData, path: Path) -> None:
                 for point in zip(x, y, low, high, strict=True):
                     numbers = ["" if np.isnan(value) else repr(float(value)) for value in point]
                     writer.writerow([panel.title, series.label, series.role, *numbers])
+
+
+def write_numbers(numbers: Sequence[Number], path: Path) -> None:
+    """The published numbers, ours and the exact ones, one a line."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Number)])
+        writer.writerows(astuple(number) for number in numbers)
 
 
 def draw(data: FigureData, path: Path) -> None:

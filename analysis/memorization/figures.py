@@ -62,7 +62,9 @@ def _in_training(budget: Budget, seed: int, **options: Any) -> TrainNextTokenMod
 
 
 @figure(
-    family="memorization", caption="Training on a noisy law: divergence between the uniform predictor and the optimum."
+    family="memorization",
+    caption="Training on a noisy law: divergence between the uniform predictor and the optimum.",
+    published="training-dynamics notebook of 2411.10115",
 )
 def training_divergence(budget: Budget, seed: int) -> Any:
     law = geometric_law(of_budget(budget, 8, 16, 50), 2, ratio=0.5, seed=seed)
@@ -87,7 +89,9 @@ def training_divergence(budget: Budget, seed: int) -> Any:
 
 
 @figure(
-    family="memorization", caption="Training on a look-up table: accuracy above the bounds, published and corrected."
+    family="memorization",
+    caption="Training on a look-up table: accuracy above the bounds, published and corrected.",
+    published="training-dynamics notebook of 2411.10115",
 )
 def training_accuracy(budget: Budget, seed: int) -> Any:
     n = of_budget(budget, 12, 20, 50)

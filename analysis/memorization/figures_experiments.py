@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
+from analysis.engine.figure import FigureData, Number, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
 from analysis.memorization.claims.accuracy import HEADS, slope_above_the_bound, trained_on_tables
 from analysis.memorization.claims.scaling import (
@@ -87,6 +87,20 @@ def reference(budget: Budget, label: str, curve: Any) -> list[Series]:
     return [Series(label, "rival marks", list(curve[0]), list(curve[1]))] if budget is Budget.PAPER else []
 
 
+def beside(
+    budget: Budget, quantity: str, curve: Any, x: Any, y: Any, exact: str = "", values: Any = None
+) -> list[Number]:
+    """Published points beside ours, and a bound or fit by name, at the published sizes only."""
+    if budget is not Budget.PAPER:
+        return []
+    published = dict(zip(*curve, strict=True))
+    notes = [""] * len(x) if values is None else [f"{value:.4g} ({exact})" for value in values]
+    return [
+        Number(f"{quantity}{size:g}", f"{published[size]:.4g}" if size in published else "", f"{mean:.4g}", note)
+        for size, mean, note in zip(x, y, notes, strict=True)
+    ]
+
+
 def _first_experiment(budget: Budget, seed: int) -> Any:
     """Jobs, dimensions and heads of experiment 1."""
     n = of_budget(budget, 16, 24, 50)
@@ -100,7 +114,11 @@ def _first_experiment(budget: Budget, seed: int) -> Any:
     return jobs, n, dims, heads
 
 
-@figure(family="memorization", caption="Experiment 1: accuracy against the number of heads, for each dimension.")
+@figure(
+    family="memorization",
+    caption="Experiment 1: accuracy against the number of heads, for each dimension.",
+    published="experiment 1 of 2411.10115",
+)
 def experiment_1(budget: Budget, seed: int) -> Any:
     jobs, n, dims, heads = _first_experiment(budget, seed)
     results = yield jobs
@@ -118,14 +136,22 @@ def experiment_1(budget: Budget, seed: int) -> Any:
     lines.append(Series("previous bound, as it applies", "baseline", heads, applies))
     lines += reference(budget, "published, d=10", PUBLISHED_1)
     lines.insert(0, Series("random answers", "trivial", heads, np.full(len(heads), 1 / n)))
+    first = dims.index(shown[-2]) * len(heads)
+    bounds = [accuracy_lower_bound(h, shown[-2], shown[-2], n, 2) for h in heads]
+    means = accuracies(results[first : first + len(heads)])["y"]
     return FigureData(
         f"Experiment 1: N={n}, S=2, d=d_h, exact objective",
         [Panel("", lines, xlabel="heads H", ylabel="accuracy", xticks=heads)],
         [verdict],
+        numbers=beside(budget, "accuracy, d=10, H=", PUBLISHED_1, heads, means, "bound", bounds),
     )
 
 
-@figure(family="memorization", caption="Experiment 2: accuracy against the head dimension, for both architectures.")
+@figure(
+    family="memorization",
+    caption="Experiment 2: accuracy against the head dimension, for both architectures.",
+    published="experiment 2 of 2411.10115",
+)
 def experiment_2(budget: Budget, seed: int) -> Any:
     n, d, heads = of_budget(budget, (16, 7, 4), (24, 9, 6), (50, 10, 20))
     sizes = of_budget(budget, (1, 4, 7), (1, 3, 5, 7, 9), tuple(range(1, 11)))
@@ -153,10 +179,15 @@ def experiment_2(budget: Budget, seed: int) -> Any:
         f"Experiment 2: N={n}, S=2, d={d}, H={heads}",
         [Panel("", lines, xlabel="head dimension d_h", ylabel="accuracy", xticks=sizes)],
         verdicts,
+        numbers=beside(budget, "accuracy, d_h=", PUBLISHED_2, sizes, means, "a d_h² + b", fit),
     )
 
 
-@figure(family="memorization", caption="Experiment 3: accuracy against the embedding dimension at one head dimension.")
+@figure(
+    family="memorization",
+    caption="Experiment 3: accuracy against the embedding dimension at one head dimension.",
+    published="experiment 3 of 2411.10115",
+)
 def experiment_3(budget: Budget, seed: int) -> Any:
     n, width, heads = of_budget(budget, (16, 5, 4), (24, 7, 6), (50, 10, 20))
     dims = of_budget(budget, (3, 5, 7), (3, 5, 7, 9, 11), tuple(range(5, 16)))
@@ -167,18 +198,15 @@ def experiment_3(budget: Budget, seed: int) -> Any:
     ]
     verdict = yield from verdict_line(quadratic_by_shared_compression, "N=16, d=5, H=5, d_h=1, 3, 5", budget, seed)
     published = [bound(heads * width + d, n) for d in dims]
+    shared = [bound(compressed_attention_capacity(heads, width, d, n, 2), n) for d in dims]
+    means = accuracies(results[len(dims) :])["y"]
     lines = [
         Series("random answers", "trivial", dims, np.full(len(dims), 1 / n)),
         Series(
             "paper's architecture: bound", "theory", dims, [accuracy_lower_bound(heads, width, d, n, 2) for d in dims]
         ),
         Series("paper's architecture: trained", "trained", dims, **accuracies(results[: len(dims)])),
-        Series(
-            "shared compression: bound",
-            "theory",
-            dims,
-            [bound(compressed_attention_capacity(heads, width, d, n, 2), n) for d in dims],
-        ),
+        Series("shared compression: bound", "theory", dims, shared),
         Series("shared compression: trained", "trained", dims, **accuracies(results[len(dims) :])),
         Series("rival: bound as published, H d_h + d", "rival", dims, published),
         *reference(budget, "published", PUBLISHED_3),
@@ -187,10 +215,15 @@ def experiment_3(budget: Budget, seed: int) -> Any:
         f"Experiment 3: N={n}, S=2, d_h={width}, H={heads}",
         [Panel("", lines, xlabel="embedding dimension d", ylabel="accuracy", xticks=dims)],
         [verdict],
+        numbers=beside(budget, "accuracy, d=", PUBLISHED_3, dims, means, "bound", shared),
     )
 
 
-@figure(family="memorization", caption="Experiment 4: slopes of experiment 1 against the dimension.")
+@figure(
+    family="memorization",
+    caption="Experiment 4: slopes of experiment 1 against the dimension.",
+    published="experiment 4 of 2411.10115",
+)
 def experiment_4(budget: Budget, seed: int) -> Any:
     jobs, n, dims, heads = _first_experiment(budget, seed)
     results = yield jobs
@@ -210,14 +243,20 @@ def experiment_4(budget: Budget, seed: int) -> Any:
         lines.append(Series(f"{label}, R² = {error:.4f}", role, kept, np.polyval(coefficients, x**power)))  # type: ignore[arg-type]
     lines.append(Series("trained, below accuracy 0.95", "trained", kept, y))
     lines += reference(budget, "published, below accuracy 0.95", PUBLISHED_SLOPES)
+    quadratic = np.polyval(np.polyfit(x**2, y, 1), x**2)
     return FigureData(
         f"Experiment 4: accuracy gained by each head, N={n}, S=2, d=d_h",
         [Panel("", lines, xlabel="dimension d", ylabel="slope of accuracy in H", xticks=dims)],
         [verdict],
+        numbers=beside(budget, "slope, d=", PUBLISHED_SLOPES, kept, y, "fit a d² + b", quadratic),
     )
 
 
-@figure(family="memorization", caption="Experiment 5: accuracy against parameters, attention and MLP.")
+@figure(
+    family="memorization",
+    caption="Experiment 5: accuracy against parameters, attention and MLP.",
+    published="experiment 5 of 2411.10115",
+)
 def experiment_5(budget: Budget, seed: int) -> Any:
     n = of_budget(budget, 16, 24, 70)
     dims = of_budget(budget, (5,), (5, 7), (7, 10, 13))
@@ -249,7 +288,11 @@ def experiment_5(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="memorization", caption="Experiment 6: two dimensions, accuracy against heads, clipped bounds.")
+@figure(
+    family="memorization",
+    caption="Experiment 6: two dimensions, accuracy against heads, clipped bounds.",
+    published="experiment 6 of 2411.10115",
+)
 def experiment_6(budget: Budget, seed: int) -> Any:
     n, d = 10, 2
     heads = of_budget(budget, HEADS, (*HEADS, 17, 21), (*HEADS, 17, 21))
@@ -257,9 +300,10 @@ def experiment_6(budget: Budget, seed: int) -> Any:
     verdict = yield from verdict_line(slope_above_the_bound, "N=10, d=d_h=2", budget, seed)
     means = accuracies(results)
     slope = np.polyfit(heads, means["y"], 1)[0] / ((1 - 1 / n) * d / n**2)
+    bounds = [accuracy_lower_bound(h, d, d, n, 2) for h in heads]
     lines = [
         Series("random answers", "trivial", heads, np.full(len(heads), 1 / n)),
-        Series("bound", "theory", heads, [accuracy_lower_bound(h, d, d, n, 2) for h in heads]),
+        Series("bound", "theory", heads, bounds),
         Series(
             "previous bound, as published and as it applies (d_h = S)",
             "baseline",
@@ -273,10 +317,15 @@ def experiment_6(budget: Budget, seed: int) -> Any:
         f"Experiment 6: N={n}, S=2, d=d_h={d}",
         [Panel("", lines, xlabel="heads H", ylabel="accuracy", xticks=heads)],
         [verdict],
+        numbers=beside(budget, "accuracy, H=", PUBLISHED_6, heads, means["y"], "bound", bounds),
     )
 
 
-@figure(family="memorization", caption="Experiment 1 in larger dimensions.")
+@figure(
+    family="memorization",
+    caption="Experiment 1 in larger dimensions.",
+    published="larger dimensions, appendix of 2411.10115",
+)
 def larger_dimension(budget: Budget, seed: int) -> Any:
     n = of_budget(budget, 24, 40, 200)
     dims = of_budget(budget, (8, 10), (10, 12, 14), (40, 50, 60))
@@ -299,7 +348,11 @@ def larger_dimension(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="memorization", caption="Experiments 1 and 5 with three layers.")
+@figure(
+    family="memorization",
+    caption="Experiments 1 and 5 with three layers.",
+    published="depth, appendix of 2411.10115",
+)
 def depth(budget: Budget, seed: int) -> Any:
     n, d = of_budget(budget, (16, 4), (24, 5), (70, 10))
     heads = of_budget(budget, (1, 3, 5), (1, 4, 7), tuple(range(1, 22, 4)))

@@ -124,7 +124,8 @@ def _register_pages() -> None:
 
         figure(
             family="reasoning",
-            caption=f"{' and '.join(models)}: population and unseen-output loss at four noise levels (figures 3-9).",
+            caption=f"{' and '.join(models)}: population and unseen-output loss at four noise levels.",
+            published="figures 3-9 of 2505.15009",
             name=f"losses-{name}",
         )(page)
 
@@ -134,7 +135,8 @@ _register_pages()
 
 @figure(
     family="reasoning",
-    caption="Five models without and with noise: losses on trained and unseen outputs, and what they say (figure 1).",
+    caption="Five models without and with noise: losses on trained and unseen outputs, and what they say.",
+    published="figure 1 of 2505.15009",
 )
 def comparison_of_models(budget: Budget, seed: int) -> Verdicts:
     models = ("Reparam-Linear-FA", "Reparam-Softmax-FA", "Reparam-Linear-W-FA", "Origin-Linear-FA", "Origin-Softmax-F")
@@ -178,7 +180,8 @@ def comparison_of_models(budget: Budget, seed: int) -> Verdicts:
 
 @figure(
     family="reasoning",
-    caption="A sample of 2,048 sentences: population and unseen-output loss per epoch, ReLU attention (figure 2).",
+    caption="A sample of 2,048 sentences: population and unseen-output loss per epoch, ReLU attention.",
+    published="figure 2 of 2505.15009",
 )
 def finite_sample_losses(budget: Budget, seed: int) -> Verdicts:
     models = ("Reparam-Relu-FA", "Reparam-Relu-W-FA", "Origin-Relu-FA")
@@ -246,7 +249,8 @@ def _register_layers() -> None:
 
         figure(
             family="reasoning",
-            caption=f"Logits by layer on a finite sample, linear attention, α = {noise:g} (figures 10-12).",
+            caption=f"Logits by layer on a finite sample, linear attention, α = {noise:g}.",
+            published="figures 10-12 of 2505.15009",
             name=f"layer-logits-{noise:g}",
         )(page)
 

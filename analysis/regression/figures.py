@@ -10,6 +10,7 @@ import numpy as np
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
+from analysis.regression import figures_notebooks, figures_variable
 from analysis.regression.cases import rotated_task
 from analysis.regression.claims.baselines import bayes_bound
 from analysis.regression.claims.gd_plus_plus import (
@@ -28,6 +29,7 @@ from analysis.regression.claims.multi_step import (
 )
 from analysis.regression.claims.one_step import one_step_preconditioner
 from analysis.regression.experiments import RareEventRisk, SampledRisk, TrainLinearTransformer, whitened_step_sizes
+from analysis.regression.figures_notebooks import of_budget, spread
 from theory.regression import (
     RegressionTask,
     bayes_risk,
@@ -43,13 +45,17 @@ from theory.regression import (
     zero_predictor_risk,
 )
 
+__all__ = [
+    "figures_notebooks",
+    "figures_variable",
+    "loss_against_context_length",
+    "loss_against_depth",
+    "noise_against_depth",
+    "preconditioner",
+    "rare_events",
+    "step_sizes",
+]
 SEEDS = 5
-
-
-def spread(values: Any) -> dict[str, Any]:
-    """Median over runs with lowest and highest, as points of a series; values (points, runs)."""
-    values = np.asarray(values)
-    return {"y": np.median(values, axis=1), "low": values.min(axis=1), "high": values.max(axis=1)}
 
 
 @figure(family="regression", caption="One layer: trained and predicted preconditioner, and the distance over training.")
@@ -173,138 +179,6 @@ def loss_against_context_length(budget: Budget, seed: int) -> Any:
     )
 
 
-def demonstration(title: str, task: RegressionTask, job: TrainLinearTransformer, verdicts: list[str]) -> Any:
-    """Loss, distance from multiples of the identity, and final matrices of a training as the notebooks run it."""
-    trained = yield job
-    d, n, layers = task.dim, task.context_length, job.layers
-    steps = trained["curve_steps"]
-    values, vectors = np.linalg.eigh(task.second_moment)
-    root, inverse = (vectors * np.sqrt(values)) @ vectors.T, (vectors / np.sqrt(values)) @ vectors.T
-    a_course = -root @ trained["curve_parameters"]["key_query"][:, :, :, 0] @ root
-    matrices = [(f"A_{layer}", a_course[:, :, layer]) for layer in range(layers)]
-    plain = multi_step_optimum(layers, d, n)
-    lines = [
-        Series("zero predictor", "trivial", steps[[0, -1]], np.full(2, task.signal)),
-        Series("zero value block: d λ_L(0)", "theory", steps[[0, -1]], np.full(2, plain.loss)),
-    ]
-    limits: dict[str, float] = dict.fromkeys([name for name, _ in matrices], float(np.abs(a_course[-1]).max()))
-    if job.value_block == "free":
-        b_course = inverse @ trained["curve_parameters"]["value"][:, :, :, 0] @ root
-        matrices += [(f"B_{layer}", b_course[:, :, layer]) for layer in range(layers - 1)]
-        limits |= {f"B_{layer}": 1.0 for layer in range(layers - 1)}
-        best = gd_plus_plus_optimum(layers, d, n)
-        lines.append(Series("GD++: population optimum", "theory", steps[[0, -1]], np.full(2, best.loss)))
-        a = np.trace(a_course[:, 0], axis1=-2, axis2=-1) / d
-        b = np.trace(b_course[:, 0], axis1=-2, axis2=-1)[:, : layers - 1] / d
-        exact = [gd_plus_plus_risk(x, y, d, n) for x, y in zip(a, b, strict=True)]
-        lines.append(Series("exact risk of the nearest scalar weights, run 1", "rival", steps, exact))
-    lines.append(Series("training loss (sampled)", "trained", steps, **spread(trained["curve_losses"])))
-
-    def off_identity(course: np.ndarray) -> np.ndarray:
-        """Distance of (steps, runs, d, d) from the nearest multiple of I, relative."""
-        mean = np.trace(course, axis1=-2, axis2=-1)[..., None, None] / d * np.eye(d)
-        return np.linalg.norm(course - mean, axis=(-2, -1)) / np.linalg.norm(course, axis=(-2, -1))
-
-    distances = [Series(name, "trained", steps, **spread(off_identity(course))) for name, course in matrices]
-    # Zero value block: any order of the steps is optimal, so the layers are shown sorted beside the prediction.
-    order = np.argsort(np.trace(a_course[-1, 0], axis1=-2, axis2=-1)) if job.value_block == "zero" else range(layers)
-    final = {name: course[-1, 0] for name, course in matrices}
-    shown = [f"A_{layer}" for layer in order] + [name for name, _ in matrices if name.startswith("B")]
-    predicted = [f"{size:.3f}" for size in plain.step_sizes] if job.value_block == "zero" else None
-    panels = [
-        Panel("loss", lines, xlabel="steps", ylabel="risk", yscale="log"),
-        Panel("distance from a multiple of I (whitened)", distances, xlabel="steps", ylabel="relative", yscale="log"),
-    ]
-    for position, name in enumerate(shown):
-        mean = float(np.trace(final[name])) / d
-        note = f", predicted {predicted[position]}" if predicted and name.startswith("A") else ""
-        panels.append(Panel(f"{name} ≈ {mean:.3f} I{note}", matrix=final[name], limit=limits[name]))
-    return FigureData(title, panels, verdicts, columns=min(len(panels), 4))
-
-
-def _size(budget: Budget, quick: int, standard: int, paper: int) -> int:
-    return {Budget.QUICK: quick, Budget.STANDARD: standard, Budget.PAPER: paper}[budget]
-
-
-@figure(family="regression", caption="The published demonstration: identity covariance, three layers, Adam.")
-def simple_demonstration(budget: Budget, seed: int) -> Any:
-    steps = _size(budget, 800, 4000, 10_000)
-    job = TrainLinearTransformer(
-        task=RegressionTask(5, 20),
-        layers=3,
-        value_block="free",
-        objective="fresh wisharts",
-        samples=_size(budget, 250, 2000, 4000),
-        training=Training(
-            optimizer="adam", steps=steps, learning_rate=10 / steps, betas=(0.9, 0.9), clip=1000.0, clip_by="run",
-            record_every=steps // 100,
-        ),
-        init_scale=1e-4,
-        runs=_size(budget, 2, 3, 3),
-        seed=seed,
-        snapshots=True,
-        exact_risk=False,
-    )  # fmt: skip
-    verdict = yield from verdict_line(published_three_layer_loss, "published weights, n=20, d=5", budget, seed)
-    return (yield from demonstration("Demonstration: Σ = I, L = 3, free value block", job.task, job, [verdict]))
-
-
-def rotation_job(budget: Budget, seed: int, *, value_block: str) -> TrainLinearTransformer:
-    """The published rotated task with Adam and per-matrix clipping."""
-    steps = _size(budget, 900, 5000, 30_000)
-    return TrainLinearTransformer(
-        task=rotated_task(),
-        layers=3,
-        value_block=value_block,  # type: ignore[arg-type]
-        objective="fresh wisharts",
-        samples=_size(budget, 250, 2000, 20_000),
-        training=Training(
-            optimizer="adam", steps=steps, learning_rate=0.05, betas=(0.99, 0.9), clip=0.01,
-            halve_every=steps // 6, record_every=steps // 100,
-        ),
-        init_scale=0.02,
-        runs=_size(budget, 2, 3, 3),
-        seed=seed,
-        snapshots=True,
-        exact_risk=False,
-    )  # fmt: skip
-
-
-@figure(
-    family="regression", caption="The published rotated task, trained with Adam: loss, identity distance, matrices."
-)
-def rotation_adam(budget: Budget, seed: int) -> Any:
-    verdict = yield from verdict_line(published_three_layer_loss, "published weights, n=20, d=5", budget, seed)
-    job = rotation_job(budget, seed, value_block="free")
-    return (yield from demonstration("Rotated covariance, L = 3, free value block, Adam", job.task, job, [verdict]))
-
-
-@figure(family="regression", caption="The published rotated task with zero value block.")
-def rotation_zero_value_block(budget: Budget, seed: int) -> Any:
-    verdict = yield from verdict_line(multi_step_step_sizes, "L=3, n=20, d=5", budget, seed)
-    job = rotation_job(budget, seed, value_block="zero")
-    return (yield from demonstration("Rotated covariance, L = 3, zero value block, Adam", job.task, job, [verdict]))
-
-
-@figure(family="regression", caption="The published rotated task on one fixed sample, trained with L-BFGS.")
-def rotation_lbfgs(budget: Budget, seed: int) -> Any:
-    job = TrainLinearTransformer(
-        task=rotated_task(),
-        layers=3,
-        value_block="free",
-        objective="symmetrised sample",
-        samples=_size(budget, 15, 200, 500),
-        training=Training(optimizer="lbfgs", steps=_size(budget, 400, 1000, 2000), tolerance=1e-7, record_every=5),
-        init_scale=0.05,
-        runs=_size(budget, 2, 3, 3),
-        seed=seed,
-        snapshots=True,
-        exact_risk=False,
-    )
-    verdict = yield from verdict_line(published_three_layer_loss, "published weights, n=20, d=5", budget, seed)
-    return (yield from demonstration("Rotated covariance, L = 3, free value block, L-BFGS", job.task, job, [verdict]))
-
-
 @figure(family="regression", caption="Trained step sizes against the zeros of the orthogonal polynomial.")
 def step_sizes(budget: Budget, seed: int) -> Any:
     task = RegressionTask(5, 20)
@@ -356,13 +230,13 @@ def rare_events(budget: Budget, seed: int) -> Any:
         dim=5,
         context_length=20,
         batches=64,
-        draws=_size(budget, 1000, 4000, 40_000),
+        draws=of_budget(budget, 1000, 4000, 40_000),
         seed=seed,
     )
     verdict = yield from verdict_line(published_three_layer_loss, "published weights, n=20, d=5", budget, seed)
     exact = gd_plus_plus_risk(**PUBLISHED_THREE_LAYERS, dim=5, context_length=20)
     count = np.arange(1, 65)
-    draws = count * _size(budget, 1000, 4000, 40_000)
+    draws = count * of_budget(budget, 1000, 4000, 40_000)
 
     def running(batch_means: np.ndarray) -> dict[str, Any]:
         mean = np.cumsum(batch_means) / count

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from analysis import catalogue
 from analysis.calculators import calculators
-from analysis.catalogue import catalogue_markdown
+from analysis.catalogue import catalogue_markdown, figures
 from analysis.cli import app
+from analysis.errata import NOTES, errata, errata_markdown
 from theory.regression import RegressionTask, one_step_risk
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,6 +36,42 @@ def run(tmp_path, monkeypatch):
 def test_claims_page_is_current():
     """docs/claims.md is generated: `plumbline claims --markdown > docs/claims.md`."""
     assert (ROOT / "docs" / "claims.md").read_text(encoding="utf-8") == catalogue_markdown()
+
+
+def test_errata_page_is_current():
+    """docs/errata.md is generated: `plumbline errata --markdown > docs/errata.md`."""
+    assert (ROOT / "docs" / "errata.md").read_text(encoding="utf-8") == errata_markdown()
+
+
+def test_every_erratum_can_be_replayed(run):
+    """Each entry names commands, claims, reproductions and calculators that exist; each corrected claim has one."""
+    reproducible = {name for name, figure in figures().items() if figure.published}
+    known = {"check": set(catalogue()), "reproduce": reproducible, "bound": set(calculators())}
+    for entry in errata():
+        program, command, *names = entry.command.split()
+        assert program == "plumbline"
+        assert {name for name in names if not name.startswith("--")} <= known[command], entry
+    corrected = {claim.name for claim in catalogue().values() if claim.status == "corrected"}
+    assert corrected == {e.command.split()[2] for e in errata() if " check " in e.command and e not in NOTES}
+    assert run("errata", "--markdown").stdout == errata_markdown()
+
+
+def test_reproduce_lists_and_prints_published_numbers(run, tmp_path):
+    """Without names the list; with one the published number, ours and the exact one, on the screen and in a file."""
+    listed = run("reproduce")
+    assert listed.exit_code == 0
+    assert all(name in listed.stdout for name in ("rotation-adam-p0", "experiment-6", "losses-origin-relu"))
+
+    result = run("reproduce", "linear-rate")
+    assert result.exit_code == 2
+    assert "unknown reproduction 'linear-rate'" in result.output
+
+    result = run("reproduce", "rotation-lbfgs", "--jobs", "1")
+    assert result.exit_code == 0, result.output
+    rows = (tmp_path / "reproductions" / "rotation-lbfgs.numbers.csv").read_text().splitlines()
+    assert rows[0] == "quantity,published,ours,exact"
+    assert rows[1].startswith("loss at the start,5.96,")
+    assert "published-three-layer-loss" in result.stdout
 
 
 def test_claims_lists_every_claim(run):

@@ -70,6 +70,7 @@ def trained_on_tables(vocab_size: int, dim: int, heads: int, budget: Budget, see
     source=DANA + ", Corollary 2, with the corrected T₀",
     kind="expectation",
     status="corrected",
+    published="The same with T₀ = H·d_h + d for every size; with T₀ = H·d_h in the readme and a notebook.",
     rivals={
         "without the skip": "T₀ = H·d_h: the readme and a notebook of the authors",
         "previous bound": "T₀ = H(min(S, d_h) − 1) + 1",
@@ -104,6 +105,7 @@ def expected_accuracy(sizes: Sizes, budget: Budget, seed: int) -> Any:
     source="derived here; the limit of " + DANA + ", Corollary 2",
     kind="bound for all",
     status="corrected",
+    published="Corollary 2 states the expectation over tables as the accuracy of a model on a table.",
     rivals={"the expectation for every table": "1/N + (1 − 1/N) T₀/N^S, table by table"},
     cases=CONSTRUCTED,
 )

@@ -72,6 +72,8 @@ def _published(sizes: Sizes) -> int:
     source=DANA + ", Theorem 1 and Corollary 1; corrected and constructed here",
     kind="bound exists",
     status="corrected",
+    published="H·d_h + d associations, for every context length, d_h and number of distinct last tokens; without "
+    "the d in the readme and a notebook.",
     rivals={
         "previous bound": "at most H(min(S, d_h) − 1) + 1 contexts: the bound of Mahdavi et al. taken for the capacity",
         "without the skip": "at most H·d_h contexts: the readme and a notebook of the authors drop the d",
@@ -195,6 +197,7 @@ def no_more_with_frozen_features(sizes: Sizes, budget: Budget, seed: int) -> Evi
     source=DANA + ", Lemma 2; corrected here",
     kind="identity",
     status="corrected",
+    published="Rank H·d_h + d, clipped at T, whatever d_h and the last tokens.",
     rivals={
         "as published": "H·d_h + d, clipped at T: wrong where d_h > d or L < d",
         "previous bound": "H(min(S, d_h) − 1) + 1",
@@ -221,6 +224,7 @@ def feature_rank(grid: list[tuple[Sizes, int]], budget: Budget, seed: int) -> Ev
     source="derived here; a counterexample to " + DANA + ", Lemma 2 and Theorem 1",
     kind="identity",
     status="corrected",
+    published="Lemma 2 and Theorem 1 are stated for every context length.",
     rivals={"as published": "H·d_h + d, clipped at T"},
     cases=by_budget({"N=6": _grid(6, 1, (6,))}, {"N=12": _grid(12, 1, (12,))}),
 )
@@ -235,6 +239,7 @@ def context_length_one(grid: list[tuple[Sizes, int]], budget: Budget, seed: int)
     source="derived here; a counterexample to " + DANA + ", Corollary 1",
     kind="identity",
     status="corrected",
+    published="Corollary 1 stores H·d_h + d contexts, whatever their last tokens.",
     rivals={"as published": "H·d_h + d, clipped at T"},
     cases=by_budget({"S=2, N=6": _grid(6, 2, (1,))}, {"S=3, N=4": _grid(4, 3, (1,))}),
 )

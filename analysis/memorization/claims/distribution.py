@@ -20,6 +20,8 @@ from theory.memorization import geometric_law
     source=DANA + ", Theorem 1; sharpened and constructed here",
     kind="identity",
     status="corrected",
+    published="Theorem 1 has a further error γ > 0 beside the divergence of the encoder, with a constant that it "
+    "does not give.",
     rivals={
         "the law itself": "divergence 0: it is the encoder that is stored, not the law",
         "fewer heads": "the same with a third of the heads, which store a part of the contexts",

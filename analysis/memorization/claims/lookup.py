@@ -97,6 +97,7 @@ def line_construction(masses: np.ndarray, ratio: float) -> float:
     source="derived here; against " + DANA + ", version 2, Proposition 3",
     kind="identity",
     status="corrected",
+    published="Version 2, Proposition 3: a look-up table is stored 'in any embedding dimension d'.",
     rivals={
         "any dimension": "0: version 2 says that a look-up table is stored 'in any embedding dimension d'",
         "one end only": "Σ_r q_(r) log r: the same construction from one end",
@@ -151,6 +152,8 @@ def line_is_not_undercut(law: NgramTask, budget: Budget, seed: int) -> Any:
     source=DANA + ", Theorem 2; corrected here",
     kind="bound for all",
     status="corrected",
+    published="The logarithm of (N−1)/(e^{−H} − 1) for an entropy H, which is negative where the appendix takes H "
+    "in [0, log N]; and a simpler bound with the mean over contexts inside the logarithm.",
     rivals={
         "published sign": "e^{−H} − 1 with H in [0, log N], as the appendix has it: negative, so that no context has a "
         "logarithm and nothing is left of the sum",

@@ -64,6 +64,7 @@ def path_deviation(task: ReasoningTask, learning_rate: float, steps: int) -> np.
     source=f"{PAPER}, Theorem 3.2 (its appendix; the main text has η t/Q); the batch noise is derived here",
     kind="identity",
     status="corrected",
+    published="Theorem 3.2 in the main text: λ_t = η t/Q, and a loss of O(N e^{−ηt}).",
     rivals={
         "published scale": "λ_t = η t/Q, as in the main text",
         "published loss bound": "λ_t = η t, the scale of O(N e^{−ηt})",

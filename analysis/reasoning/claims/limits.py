@@ -179,6 +179,8 @@ SOFTMAX_CASES = by_budget(
     source=f"derived here; {PAPER}, Lemma 4.1 and Theorem 4.2, claim an optimal softmax model, which its code lacks",
     kind="identity",
     status="corrected",
+    published="Lemma 4.1 and Theorem 4.2 have a softmax model of loss 0, with a value matrix that the code does not"
+    " train.",
     rivals={
         "Bayes risk": "as for linear attention",
         "logits up to 2": "the linear loss at scale 2, as if attention could weigh the output token twice",

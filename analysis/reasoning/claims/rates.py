@@ -35,6 +35,7 @@ def _decay(losses: np.ndarray, floor: float = 0.0) -> float:
     source=f"{PAPER}, Theorem 3.2 (its appendix; the main text has η/Q in the scale and η in the loss)",
     kind="identity",
     status="corrected",
+    published="Theorem 3.2 in the main text: η/Q in the scale, and η in the loss.",
     rivals={"published scale": "r = η/Q", "published loss bound": "r = η"},
     cases=by_budget({"η=0.1": 0.1, "η=0.5": 0.5}),
 )
@@ -104,6 +105,7 @@ def noisy_rate_constant(rate: float, budget: Budget, seed: int) -> Any:
     source="derived here; " + PAPER + " has Q⁻¹ in its main text",
     kind="rate",
     status="corrected",
+    published="Theorem 3.2 in the main text: a scale of η t/Q.",
     rivals={"published scale": "Q⁻¹", "published loss bound": "Q⁰"},
     cases=by_budget({"Q=1…32, N=60": 60}, {"Q=1…32, N=200": 200}),
 )

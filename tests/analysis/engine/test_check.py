@@ -150,6 +150,8 @@ def test_rivals_of_the_evidence_must_be_those_registered():
         ({"kind": "hunch"}, "kind must be one of"),
         ({"status": "true"}, "status must be one of"),
         ({"rivals": {}}, "at least one wrong twin"),
+        ({"status": "corrected"}, "published must say what was corrected"),
+        ({"published": "more"}, "published must say what was corrected"),
     ],
 )
 def test_registration_refuses_what_cannot_be_judged(change, message):

@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-from analysis.engine.figure import FigureData, Panel, Series, draw, write_csv
+from analysis.engine.figure import FigureData, Number, Panel, Series, draw, end_numbers, write_csv
 
 DATA = FigureData(
     "A title",
@@ -72,3 +72,18 @@ def test_a_panel_can_leave_the_legend_to_another(tmp_path):
 
     assert "unnamed" not in (tmp_path / "figure.svg").read_text(encoding="utf-8")
     assert "unnamed" in (tmp_path / "figure.csv").read_text(encoding="utf-8")
+
+
+def test_end_numbers_stand_beside_the_theory_of_their_colour():
+    """The last point with its interval; theory of the same group, interpolated where its points lie elsewhere."""
+    series = [
+        Series("a: exact", "theory", [0, 4], [0.0, 8.0]),
+        Series("a: trained", "trained", [1, 3], [2.5, 6.5], [2, 6], [3, 7]),
+        Series("b: trained", "trained", [1, 3], [1.0, 2.0]),
+        Series("c", "rival", [1, 3], [9.0, 9.0]),
+    ]
+    data = FigureData("A title", [Panel("left", series, ylabel="risk")])
+    assert end_numbers(data) == [
+        Number("left: risk, a: trained, at 3", "plotted only", "6.5 (6 … 7)", "6 (exact)"),
+        Number("left: risk, b: trained, at 3", "plotted only", "2", ""),
+    ]
