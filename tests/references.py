@@ -316,19 +316,25 @@ def sample_prompts(
 
 
 def enumerate_prompts(
-    task: RegressionTask, *, degree: int, weight_degree: int = 2, noise_degree: int = 2, length: int | None = None
+    task: RegressionTask,
+    *,
+    degree: int,
+    weight_degree: int = 2,
+    noise_degree: int = 2,
+    query_degree: int = 2,
+    length: int | None = None,
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """All prompts of the discrete law with the task's moments, as `sample_prompts`, and their probabilities.
 
-    The degrees are those of the squared error in each covariate vector, in w and in each label's noise; the squared
-    error is always quadratic in the query.
+    The degrees are those of what is averaged in each covariate vector, in w, in each label's noise and in the query;
+    the squared error is quadratic in the query.
     """
     n = task.context_length if length is None else length
     noise_rule = normal_rule(1, noise_degree) if task.noise_variance else (np.zeros((1, 1)), np.ones(1))
     points, probabilities = product_rule(
         [covariate_rule(task, degree)] * n
         + [noise_rule] * n
-        + [normal_rule(task.dim, weight_degree), covariate_rule(task, 2)]
+        + [normal_rule(task.dim, weight_degree), covariate_rule(task, query_degree)]
     )
     x, noise = np.stack(points[:n], axis=1), np.concatenate(points[n : 2 * n], axis=1)
     w = points[-2] @ np.linalg.cholesky(task.weight_covariance_matrix).T
@@ -375,6 +381,41 @@ def squared_errors(
             p @ z @ mask @ (z_transposed @ q @ z) / n for p, q in zip(layer_value, layer_key_query, strict=True)
         )
     return (-z[:, d, n] - np.sum(w * query, axis=1)) ** 2
+
+
+def prompt_gradients(
+    preconditioner: np.ndarray, prompts: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Gradients (batch, d, d) of (((1/n) Σ y x)ᵀ A x_q − w·x_q)² in A."""
+    x, y, w, query = prompts
+    features = np.mean(x * y[..., None], axis=1)
+    error = np.sum((features @ preconditioner - w) * query, axis=1)
+    return 2 * error[:, None, None] * features[:, :, None] * query[:, None, :]
+
+
+def risks_given_gram(
+    value: np.ndarray, key_query: np.ndarray, grams: np.ndarray, noise_share: float, weight_covariance: np.ndarray
+) -> np.ndarray:
+    """E over w ~ N(0, Ψ), query ~ N(0, I) and noise, given W (batch, d, d); weights (layers, d, d), real or complex.
+
+    tr(Ψ C Cᵀ) + (σ²/n) tr(W D Dᵀ), C = I + W D, from the layers one by one.
+    """
+    eye = np.eye(grams.shape[-1])
+    answer, moved = np.zeros(grams.shape, complex), np.broadcast_to(eye, grams.shape).astype(complex)
+    for b, k in zip(value, key_query, strict=True):
+        turned = np.swapaxes(moved, -1, -2)  # no conjugate: this is a polynomial in complex weights
+        update = turned @ k @ moved
+        answer, moved = answer + (eye + answer @ grams) @ update, moved + b @ moved @ grams @ update
+    signal = eye + grams @ answer
+    noise = np.sum((grams @ answer) * answer, axis=(-1, -2))
+    return np.sum((weight_covariance @ signal) * signal, axis=(-1, -2)) + noise_share * noise
+
+
+def derivatives_on_circle(function, order: int, radius: float = 0.02, count: int = 64):
+    """The derivative of a polynomial of degree < ``count`` at 0, from its values on a circle (Cauchy), to rounding."""
+    points = np.exp(2j * np.pi * np.arange(count) / count)
+    values = np.array([function(radius * z) for z in points])
+    return math.factorial(order) * np.tensordot(points**-order, values, 1).real / (count * radius**order)
 
 
 def embed(value: np.ndarray, key_query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,12 @@ def orthogonal_matrices(draw: st.DrawFn, dim: int) -> np.ndarray:
 
 
 @st.composite
+def square_matrices(draw: st.DrawFn, dim: int) -> np.ndarray:
+    """Any (dim, dim), symmetric or not, entries of order one."""
+    return draw(generators()).normal(size=(dim, dim))
+
+
+@st.composite
 def covariances(draw: st.DrawFn, dim: int) -> np.ndarray:
     """A symmetric positive definite (dim, dim), eigenvalues within a factor of 100."""
     basis = draw(orthogonal_matrices(dim))

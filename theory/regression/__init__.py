@@ -10,6 +10,13 @@ from theory.regression.asymptotics import bayes_limit, least_squares_limit, loop
 from theory.regression.estimators import bayes_risk, least_squares_risk, ridge_risk, zero_predictor_risk
 from theory.regression.gd_plus_plus import GDPlusPlusOptimum, gd_plus_plus_optimum, gd_plus_plus_risk
 from theory.regression.gradient_descent import gradient_descent_optimum, gradient_descent_risk
+from theory.regression.landscape import (
+    gradient_at_zero,
+    hessian_at_zero,
+    one_layer_gradient,
+    one_layer_hessian,
+    one_layer_spectrum,
+)
 from theory.regression.linear_attention import linear_transformer_risk
 from theory.regression.multi_step import (
     MultiStepOptimum,
@@ -37,8 +44,10 @@ __all__ = [
     "degree_bound",
     "gd_plus_plus_optimum",
     "gd_plus_plus_risk",
+    "gradient_at_zero",
     "gradient_descent_optimum",
     "gradient_descent_risk",
+    "hessian_at_zero",
     "least_squares_limit",
     "least_squares_risk",
     "linear_transformer_risk",
@@ -49,6 +58,9 @@ __all__ = [
     "multi_step_risk",
     "noisy_multi_step_optimum",
     "noisy_multi_step_risk",
+    "one_layer_gradient",
+    "one_layer_hessian",
+    "one_layer_spectrum",
     "one_step_optimum",
     "one_step_risk",
     "ridge_risk",
