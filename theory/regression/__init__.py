@@ -7,6 +7,7 @@ ascend.
 
 from theory.estimate import Estimate
 from theory.regression.asymptotics import bayes_limit, least_squares_limit, looped_limit, multi_step_limit
+from theory.regression.descent import Trajectory, largest_stable_step, one_layer_descent, one_layer_flow
 from theory.regression.estimators import bayes_risk, least_squares_risk, ridge_risk, zero_predictor_risk
 from theory.regression.gd_plus_plus import GDPlusPlusOptimum, gd_plus_plus_optimum, gd_plus_plus_risk
 from theory.regression.gradient_descent import gradient_descent_optimum, gradient_descent_risk
@@ -39,6 +40,7 @@ __all__ = [
     "OneStepOptimum",
     "RegressionTask",
     "SpectralQuadrature",
+    "Trajectory",
     "bayes_limit",
     "bayes_risk",
     "degree_bound",
@@ -48,6 +50,7 @@ __all__ = [
     "gradient_descent_optimum",
     "gradient_descent_risk",
     "hessian_at_zero",
+    "largest_stable_step",
     "least_squares_limit",
     "least_squares_risk",
     "linear_transformer_risk",
@@ -58,6 +61,8 @@ __all__ = [
     "multi_step_risk",
     "noisy_multi_step_optimum",
     "noisy_multi_step_risk",
+    "one_layer_descent",
+    "one_layer_flow",
     "one_layer_gradient",
     "one_layer_hessian",
     "one_layer_spectrum",
