@@ -11,6 +11,8 @@ from theory.regression.descent import Trajectory, largest_stable_step, one_layer
 from theory.regression.estimators import bayes_risk, least_squares_risk, ridge_risk, zero_predictor_risk
 from theory.regression.gd_plus_plus import GDPlusPlusOptimum, gd_plus_plus_optimum, gd_plus_plus_risk
 from theory.regression.gradient_descent import gradient_descent_optimum, gradient_descent_risk
+from theory.regression.gradient_noise import GradientNoise, gradient_noise, gradient_noise_at_zero
+from theory.regression.gradient_tails import gradient_degree, tail_exponent
 from theory.regression.landscape import (
     gradient_at_zero,
     hessian_at_zero,
@@ -35,6 +37,7 @@ from theory.regression.wishart import spectral_moments, wishart_moment
 __all__ = [
     "Estimate",
     "GDPlusPlusOptimum",
+    "GradientNoise",
     "MultiStepOptimum",
     "NoisyMultiStepOptimum",
     "OneStepOptimum",
@@ -47,8 +50,11 @@ __all__ = [
     "gd_plus_plus_optimum",
     "gd_plus_plus_risk",
     "gradient_at_zero",
+    "gradient_degree",
     "gradient_descent_optimum",
     "gradient_descent_risk",
+    "gradient_noise",
+    "gradient_noise_at_zero",
     "hessian_at_zero",
     "largest_stable_step",
     "least_squares_limit",
@@ -71,6 +77,7 @@ __all__ = [
     "ridge_risk",
     "spectral_moments",
     "spectral_quadrature",
+    "tail_exponent",
     "wishart_moment",
     "zero_predictor_risk",
 ]
