@@ -7,6 +7,7 @@ ascend.
 
 from theory.estimate import Estimate
 from theory.regression.asymptotics import bayes_limit, least_squares_limit, looped_limit, multi_step_limit
+from theory.regression.curvature import RobustConditionNumber, Spectrum, robust_condition_number
 from theory.regression.descent import Trajectory, largest_stable_step, one_layer_descent, one_layer_flow
 from theory.regression.estimators import bayes_risk, least_squares_risk, ridge_risk, zero_predictor_risk
 from theory.regression.gd_plus_plus import GDPlusPlusOptimum, gd_plus_plus_optimum, gd_plus_plus_risk
@@ -28,6 +29,7 @@ from theory.regression.multi_step import (
     multi_step_optimum,
     multi_step_risk,
 )
+from theory.regression.multi_step_curvature import MultiStepHessian, multi_step_hessian
 from theory.regression.noisy import NoisyMultiStepOptimum, noisy_multi_step_optimum, noisy_multi_step_risk
 from theory.regression.one_step import OneStepOptimum, one_step_optimum, one_step_risk
 from theory.regression.spectrum import SpectralQuadrature, spectral_quadrature
@@ -38,11 +40,14 @@ __all__ = [
     "Estimate",
     "GDPlusPlusOptimum",
     "GradientNoise",
+    "MultiStepHessian",
     "MultiStepOptimum",
     "NoisyMultiStepOptimum",
     "OneStepOptimum",
     "RegressionTask",
+    "RobustConditionNumber",
     "SpectralQuadrature",
+    "Spectrum",
     "Trajectory",
     "bayes_limit",
     "bayes_risk",
@@ -62,6 +67,7 @@ __all__ = [
     "linear_transformer_risk",
     "looped_limit",
     "looped_optimum",
+    "multi_step_hessian",
     "multi_step_limit",
     "multi_step_optimum",
     "multi_step_risk",
@@ -75,6 +81,7 @@ __all__ = [
     "one_step_optimum",
     "one_step_risk",
     "ridge_risk",
+    "robust_condition_number",
     "spectral_moments",
     "spectral_quadrature",
     "tail_exponent",
