@@ -122,7 +122,10 @@ def multi_step_hessian(task: RegressionTask, layers: int, *, step_sizes: Any = N
     Conditions: Gaussian covariates and Ψ proportional to Σ^{-1}. The value block of the last layer never matters: its
     d² parameters have no curvature. The order of the layers matters for the value blocks. The multi-step optimum is
     the best with B = 0, and there the risk is stationary in the A_l only: see `MultiStepHessian.gradient`. The whole
-    Hessian need not be positive semidefinite, its block in the A_l is at a minimum.
+    Hessian need not be positive semidefinite; without noise its block in the A_l is positive definite wherever it was
+    computed. With so much noise that step sizes merge (`NoisyMultiStepOptimum.attained` is false) H⁻ can have a
+    negative eigenvalue there: matrices a I + b J with J antisymmetric stand for pairs of complex step sizes, and do
+    better than any multiples of Σ^{-1} (d = 2, n = 50, σ² = 5, three layers).
 
     Args:
         task: The data distribution; label noise is allowed.

@@ -137,6 +137,39 @@ def test_the_optimum_is_a_minimum_in_the_preconditioners(dim, n, layers, noise):
     assert np.linalg.eigvalsh(hessian.trace[layers:, layers:])[0] > -1e-6 * scale
 
 
+@pytest.mark.parametrize(("dim", "n"), [(1, 3), (2, 1), (2, 50), (5, 2), (5, 5), (5, 20)])
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_no_direction_of_the_preconditioners_leads_down_without_noise(dim, n, layers):
+    """All three parts of the block in the A_l are positive definite: a strict local minimum over full matrices."""
+    hessian = multi_step_hessian(RegressionTask(dim, n), layers)
+    for block, count in hessian.parts:
+        if count:
+            assert np.linalg.eigvalsh(block[layers:, layers:])[0] > 1e-5 * hessian.spectrum.largest
+
+
+def test_with_noise_scalar_layers_can_be_a_saddle():
+    """d = 2, n = 50, σ² = 5, L = 3: the antisymmetric direction leads to full matrices of lower exact risk."""
+    dim, n, layers, noise = 2, 50, 3, 5.0
+    best = noisy_multi_step_optimum(layers, dim, n, noise)
+    assert not best.attained
+    hessian = multi_step_hessian(RegressionTask(dim, n, noise_variance=noise), layers)
+    values, vectors = np.linalg.eigh(hessian.antisymmetric[layers:, layers:])
+    assert values[0] < -1e-3
+    rotation = np.array([[0.0, 1.0], [-1.0, 0.0]])
+    key_query = np.multiply.outer(vectors[:, 0], rotation)
+    grams, probabilities = references.wishart_rule(np.eye(dim), n, 2 * layers)
+    direction = np.stack([np.zeros_like(key_query), key_query])
+    risks = risk_along(hessian.step_sizes, direction, grams, noise / n)
+
+    def risk(size):
+        return (probabilities @ risks(size)).real
+
+    assert risk(0) == pytest.approx(best.loss, rel=1e-12)
+    # A fall of 9e-6, beyond rounding by far; the bound over all polynomials stays below.
+    assert risk(0.1) < best.loss - 8e-6
+    assert risk(0.1) > best.unconstrained_loss
+
+
 def test_a_free_value_block_leads_down_from_the_optimum():
     """From two layers on the gradient in the value blocks is not zero, except the last: GD++ does better at once."""
     hessian = multi_step_hessian(RegressionTask(5, 20), 3)
