@@ -99,6 +99,10 @@ class Figure:
     plan: Callable[[Budget, int], Generator[Any, Any, FigureData]] = field(repr=False)
 
 
+MANY = 8
+"""So many series in a single panel have their legend below it, where it covers nothing."""
+
+
 class Drawn(NamedTuple):
     """What a figure shows, its numbers beside published ones, and the files it was written to."""
 
@@ -248,6 +252,9 @@ def draw(data: FigureData, path: Path) -> None:
             (_draw_matrix if panel.matrix is not None else _draw_series)(ax, panel)
         for ax in axes[len(data.panels) :]:
             ax.set_visible(False)
+        if single and len(data.panels[0].series) >= MANY:
+            axes[0].get_legend().remove()
+            canvas.legend(fontsize=6.5, ncols=3, loc="outside lower center")
         verdicts = ("\n" if single else "  ·  ").join(data.verdicts)
         heading = f"{data.title}\n{verdicts}" if verdicts else data.title
         canvas.suptitle(heading, fontsize=9)

@@ -49,8 +49,10 @@ def of_budget(budget: Budget, quick: Value, standard: Value, paper: Value) -> Va
 
 def spread(values: Any, axis: int = -1) -> dict[str, Any]:
     """Mean over runs with lowest and highest, as points of a series."""
-    values = np.asarray(values)
-    return {"y": values.mean(axis), "low": values.min(axis), "high": values.max(axis)}
+    values = np.asarray(values, dtype=float)
+    low, high = values.min(axis), values.max(axis)
+    # The mean of equal numbers may be off by one rounding.
+    return {"y": np.clip(values.mean(axis), low, high), "low": low, "high": high}
 
 
 def trained(
