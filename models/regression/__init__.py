@@ -1,7 +1,9 @@
 """Linear transformers that regress in context, the prompts they read and the textbook predictors beside them."""
 
 from models.regression.algorithm import Algorithm
+from models.regression.curvature import Curvature, batch_gradients, prompt_gradients, risk_curvature
 from models.regression.design import WishartDesign, wishart_design
+from models.regression.instances import Instances, instances_of, prediction_errors, sample_instances
 from models.regression.linear_transformer import LinearTransformer
 from models.regression.population import one_step_population_risk
 from models.regression.predictors import (
@@ -14,15 +16,23 @@ from models.regression.prompts import Prompts, gram, sample_prompts, sample_wish
 
 __all__ = [
     "Algorithm",
+    "Curvature",
+    "Instances",
     "LinearTransformer",
     "Prompts",
     "WishartDesign",
+    "batch_gradients",
     "gradient_descent",
     "gram",
+    "instances_of",
     "least_squares",
     "one_step_population_risk",
     "preconditioned_gradient_descent",
+    "prediction_errors",
+    "prompt_gradients",
     "ridge",
+    "risk_curvature",
+    "sample_instances",
     "sample_prompts",
     "sample_wisharts",
     "wishart_design",

@@ -59,10 +59,9 @@ def sample_prompts(
     check_task(task)
     batch = checks.integer("batch", batch, at_least=1)
     dtype, device = placement(generator, dtype, device)
-    d, n = task.dim, task.context_length
-    x = _covariates(task, (batch, n + 1), generator, dtype, device)
-    root = torch.linalg.cholesky(constant(task.weight_covariance_matrix, x))
-    w = torch.randn(batch, d, generator=generator, dtype=dtype, device=device) @ root.mT
+    n = task.context_length
+    x = sample_covariates(task, (batch, n + 1), generator, dtype, device)
+    w = sample_weights(task, batch, generator=generator, like=x)
     y = (x @ w.unsqueeze(-1)).squeeze(-1)
     targets = y[:, n].clone()
     y[:, n] = 0
@@ -117,7 +116,7 @@ def sample_wisharts(
         total = torch.zeros(batch, d, d, dtype=dtype, device=device)
         step = max(1, BLOCK // (batch * d))
         for start in range(0, n, step):
-            x = _covariates(task, (batch, min(step, n - start)), generator, dtype, device)
+            x = sample_covariates(task, (batch, min(step, n - start)), generator, dtype, device)
             total += x.mT @ x
         return total / n
     degrees = torch.arange(n, n - d, -1, dtype=dtype, device=device)
@@ -163,7 +162,13 @@ def tokens_of(prompts: Any, dim: int | None = None) -> Tensor:
     return tokens
 
 
-def _covariates(
+def sample_weights(task: RegressionTask, batch: int, *, generator: torch.Generator, like: Tensor) -> Tensor:
+    """w ~ N(0, Ψ), (batch, d), in dtype and on device of ``like``."""
+    root = torch.linalg.cholesky(constant(task.weight_covariance_matrix, like))
+    return torch.randn(batch, task.dim, generator=generator, dtype=like.dtype, device=like.device) @ root.mT
+
+
+def sample_covariates(
     task: RegressionTask,
     shape: tuple[int, ...],
     generator: torch.Generator,

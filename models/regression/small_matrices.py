@@ -59,6 +59,11 @@ class _Product(torch.autograd.Function):
         return _Product.apply(a, b), 0
 
 
+def multiply_stacks(a: Tensor, b: Tensor) -> Tensor:
+    """`multiply`, differentiable to any order."""
+    return _Product.apply(a, b)
+
+
 class SamplesLast:
     """Stacks of shape (d, d, N)."""
 
