@@ -13,13 +13,16 @@ from models.regression.predictors import (
     ridge,
 )
 from models.regression.prompts import Prompts, gram, sample_prompts, sample_wisharts
+from models.regression.relu_features import FeatureTransformer, ReluFeatures, sample_feature_prompts
 
 __all__ = [
     "Algorithm",
     "Curvature",
+    "FeatureTransformer",
     "Instances",
     "LinearTransformer",
     "Prompts",
+    "ReluFeatures",
     "WishartDesign",
     "batch_gradients",
     "gradient_descent",
@@ -32,6 +35,7 @@ __all__ = [
     "prompt_gradients",
     "ridge",
     "risk_curvature",
+    "sample_feature_prompts",
     "sample_instances",
     "sample_prompts",
     "sample_wisharts",
