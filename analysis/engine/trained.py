@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,12 +25,14 @@ class Curve:
         losses: (K, R) losses, as the objective returned them.
         gradient_norms: (K, R) Frobenius norms of a run's whole gradient before clipping.
         parameters: By name (K, R, ...) parameters, if snapshots were asked for; otherwise empty.
+        observed: By name (K, R, ...) what was observed, if an observer was given; otherwise empty.
     """
 
     steps: np.ndarray
     losses: np.ndarray
     gradient_norms: np.ndarray
     parameters: dict[str, np.ndarray]
+    observed: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,7 @@ class Record:
         rows = steps // every + 1
         self.marks = ensemble.vector.new_empty((rows, 2, len(ensemble)))
         self.vectors = ensemble.vector.new_empty((rows, *ensemble.vector.shape)) if snapshots else None
+        self.observed: list[dict[str, torch.Tensor]] = []
 
     def write(self, step: int, marks: torch.Tensor, run: int | slice = slice(None)) -> bool:
         """Note losses and gradient norms, stacked, of a run or of all, if the step is one to be recorded."""
@@ -104,6 +108,21 @@ class Record:
         if self.vectors is not None:
             self.vectors[row, run] = self.ensemble.vector[run]
         return True
+
+    def keep(self, observed: Mapping[str, Any]) -> None:
+        """Note what was observed at the step just recorded, or last of all at the end: arrays (R, ...) by name."""
+        row = {name: torch.as_tensor(values).detach().to("cpu", torch.float64) for name, values in observed.items()}
+        for name, values in row.items():
+            if values.shape[:1] != (len(self.ensemble),):
+                raise ValueError(
+                    f"observe must return arrays with {len(self.ensemble)} runs in front, got shape "
+                    f"{tuple(values.shape)} for {name!r}"
+                )
+        if self.observed and row.keys() != self.observed[0].keys():
+            raise ValueError(
+                f"observe must return the same names each time, got {sorted(row)} after {sorted(self.observed[0])}"
+            )
+        self.observed.append(row)
 
     def close(self, end: End) -> Trained:
         steps = end.steps.cpu().numpy()
@@ -118,6 +137,10 @@ class Record:
         losses, norms, first = _numpy(end.losses), _numpy(end.norms), _numpy(end.first_norms)
         parameters = {name: _numpy(tensor) for name, tensor in self.ensemble.parameters().items()}
         snapshots = {} if self.vectors is None else self.ensemble.split(self.vectors)
+        observed = {
+            name: course(torch.stack([row[name] for row in self.observed]), _numpy(final))
+            for name, final in (self.observed[-1].items() if self.observed else ())
+        }
         return Trained(
             losses=losses,
             gradient_norms=norms,
@@ -129,6 +152,7 @@ class Record:
                 losses=course(self.marks[:, 0], losses),
                 gradient_norms=course(self.marks[:, 1], norms),
                 parameters={name: course(buffer, parameters[name]) for name, buffer in snapshots.items()},
+                observed=observed,
             ),
             parameters=parameters,
         )

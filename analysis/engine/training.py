@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from models.normalized_gd import NORMALIZATIONS, normalized
 from theory import checks
 
 Objective = Callable[[Ensemble, int], torch.Tensor]
+Observer = Callable[[Ensemble, int, torch.Tensor | None], Mapping[str, Any]]
 Progress = Callable[[int, int], None]
 
 OPTIMIZERS = ("lbfgs", "adam", "sgd")
@@ -150,6 +151,7 @@ def train(
     training: Training,
     *,
     snapshots: bool = False,
+    observe: Observer | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Train every run of the ensemble in place, each as if it were alone.
@@ -166,11 +168,16 @@ def train(
             the one of its first sample.
         training: Optimizer, schedule, tolerances.
         snapshots: Whether the curve also holds the parameters.
+        observe: Adam and SGD only: called as ``observe(ensemble, step, update)`` at recorded steps, with the ensemble
+            as it is before the step and the change (R, K) of `Ensemble.vector` that the step is about to make (zero
+            for a run that has ended), and once at the end, with the parameters kept and ``None``. It returns arrays
+            (R, ...) by name, for the curve, and must leave the ensemble as it is.
         progress: Called as ``progress(done, total)`` in steps of the whole work: at recorded steps and at the
             end.
 
     Raises:
-        ValueError: if the objective does not return R losses that depend on the parameters.
+        ValueError: if the objective does not return R losses that depend on the parameters, or the observer arrays
+            with R rows; on an observer for L-BFGS, which takes no step of its own length.
 
     Example:
         >>> class Bowl(torch.nn.Module):
@@ -186,9 +193,11 @@ def train(
     """
     record = Record(ensemble, steps=training.steps, every=training.record_every, snapshots=snapshots)
     if training.optimizer == "lbfgs":
+        if observe is not None:
+            raise ValueError(f"observe must be left out for 'lbfgs', got {observe!r}")
         end = _quasi_newton(ensemble, objective, training, record, progress)
     else:
-        end = _first_order(ensemble, objective, training, record, progress)
+        end = _first_order(ensemble, objective, training, record, observe, progress)
     return record.close(end)
 
 
@@ -229,7 +238,12 @@ def _normalize(ensemble: Ensemble, gradient: torch.Tensor, training: Training) -
 
 
 def _first_order(
-    ensemble: Ensemble, objective: Objective, training: Training, record: Record, progress: Progress | None
+    ensemble: Ensemble,
+    objective: Objective,
+    training: Training,
+    record: Record,
+    observe: Observer | None,
+    progress: Progress | None,
 ) -> End:
     vector = ensemble.vector
     rate = training.learning_rate
@@ -259,7 +273,8 @@ def _first_order(
             best = torch.where(keep, marks, best)
             torch.where(keep.unsqueeze(1), vector, kept, out=kept)
             active = good & ~settled
-            if record.write(step, marks) and progress is not None:
+            recorded = record.write(step, marks)
+            if recorded and progress is not None:
                 progress(step, training.steps)
             if step == training.steps or (step % ASK_EVERY == 0 and not bool(active.any())):
                 break
@@ -269,10 +284,20 @@ def _first_order(
             _clip(ensemble, gradient, norms, training)
             _normalize(ensemble, gradient, training)
             vector.grad = gradient
+            before = vector.clone() if recorded and observe is not None else None
             optimizer.step()
             torch.where(active.unsqueeze(1), vector, kept, out=vector)
+            if before is not None and observe is not None:
+                after = vector.clone()
+                # A run that has ended is seen where it ended.
+                torch.where(active.unsqueeze(1), before, kept, out=vector)
+                with torch.enable_grad():
+                    record.keep(observe(ensemble, step, after - vector.detach()))
+                vector.copy_(after)
         vector.copy_(kept)
         vector.grad = None
+    if observe is not None:
+        record.keep(observe(ensemble, int(steps.max()), None))
     if progress is not None:
         progress(training.steps, training.steps)
 

@@ -544,6 +544,70 @@ def test_the_curve_holds_the_recorded_steps(name):
     assert train(Ensemble([Network(0)]), fixed, Training(steps=1, **ALL[name])).curve.parameters == {}
 
 
+def watch(ensemble: Ensemble, step: int, update: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """An observer: where the ensemble is, and where the step will take it."""
+    here = ensemble.vector.detach().clone()
+    return {"here": here, "update": torch.full_like(here, torch.nan) if update is None else update}
+
+
+@pytest.mark.parametrize("name", FIRST_ORDER)
+def test_an_observer_sees_each_recorded_step_before_it_is_taken(name):
+    """Parameters and update at recorded steps, once more at the end; the training itself is not changed."""
+    options = {"steps": 8, "clip": 0.5, **FIRST_ORDER[name]}
+    plain = train(
+        Ensemble([Network(0), Network(1)]), sampled, Training(record_every=1, **options), snapshots=True
+    ).curve
+    vectors = np.concatenate([plain.parameters[key].reshape(9, 2, -1) for key in ("maps", "bias")], axis=2)
+    for every, steps in ((1, list(range(9))), (3, [0, 3, 6, 8])):
+        curve = train(
+            Ensemble([Network(0), Network(1)]), sampled, Training(record_every=every, **options), observe=watch
+        ).curve
+        assert curve.steps.tolist() == steps
+        np.testing.assert_array_equal(curve.losses, plain.losses[steps])
+        np.testing.assert_array_equal(curve.observed["here"], vectors[steps])
+        moves = vectors[[step + 1 for step in steps[:-1]]] - vectors[steps[:-1]]
+        np.testing.assert_array_equal(curve.observed["update"][:-1], moves)
+        assert np.isnan(curve.observed["update"][-1]).all()
+    assert train(Ensemble([Network(0)]), fixed, Training(steps=1, **FIRST_ORDER[name])).curve.observed == {}
+
+
+def test_an_observer_sees_a_run_that_has_ended_where_it_ended():
+    """A run that converged at once, beside one that goes on: at its kept parameters, with NaN as its last update."""
+    ensemble = Ensemble([Bowl([1.0, 1.0]), Bowl([5.0, 3.0])])
+    training = Training(optimizer="sgd", learning_rate=0.1, steps=6, record_every=2)
+    curve = train(ensemble, forward, training, observe=watch).curve
+    assert (curve.observed["here"][:, 0] == 1).all()
+    assert np.isnan(curve.observed["update"][:, 0]).all()
+    assert (curve.observed["update"][:-1, 1] < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("observe", "message"),
+    [
+        (lambda *_: {"size": torch.ones(3)}, r"observe must return arrays with 2 runs in front, got shape \(3,\)"),
+        (
+            lambda ensemble, step, update: {f"at {step}": torch.ones(2)},
+            r"observe must return the same names each time, got \['at 1'\] after \['at 0'\]",
+        ),
+    ],
+)
+def test_bad_observers_are_refused(observe, message):
+    """An observer returns the same names each time, one row per run."""
+    with pytest.raises(ValueError, match=message):
+        train(
+            Ensemble([Network(0), Network(1)]),
+            fixed,
+            Training(steps=3, record_every=1, **ALL["adam"]),
+            observe=observe,
+        )
+
+
+def test_lbfgs_takes_no_observer():
+    """It evaluates trial points, not steps."""
+    with pytest.raises(ValueError, match="observe must be left out for 'lbfgs'"):
+        train(Ensemble([Network(0)]), fixed, Training(optimizer="lbfgs", steps=3), observe=watch)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_progress_rises_to_the_end(name):
     """Progress never falls and ends at the total."""
