@@ -21,7 +21,16 @@ class Budget(enum.StrEnum):
 
 
 STATUSES = ("as published", "corrected", "derived here")
-KINDS = ("identity", "expectation", "global minimum", "bound for all", "bound exists", "convergence", "rate")
+KINDS = (
+    "identity",
+    "expectation",
+    "global minimum",
+    "bound for all",
+    "bound exists",
+    "convergence",
+    "rate",
+    "ordering",
+)
 
 
 @dataclass(frozen=True, eq=False)

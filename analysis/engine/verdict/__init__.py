@@ -10,6 +10,7 @@ from analysis.engine.verdict.decision import spend
 from analysis.engine.verdict.exact import BoundForAll, GlobalMinimum, Identity
 from analysis.engine.verdict.exists import AtMost, BoundExists
 from analysis.engine.verdict.measurement import Runs
+from analysis.engine.verdict.ordering import Ordering
 from analysis.engine.verdict.outcome import (
     Outcome,
     Rule,
@@ -28,6 +29,7 @@ __all__ = [
     "Expectation",
     "GlobalMinimum",
     "Identity",
+    "Ordering",
     "Outcome",
     "Rate",
     "Rule",

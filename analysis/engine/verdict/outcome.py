@@ -69,7 +69,7 @@ class Verdict:
 
 
 class Rule(Protocol):
-    """What the six rules share."""
+    """What the rules share."""
 
     kind: ClassVar[str]
 
