@@ -135,7 +135,8 @@ def risk_curvature(
     wisharts = tensor("wisharts", wisharts, (None, model.dim, model.dim))
     if shares is not None:
         shares = tensor("shares", shares, (len(wisharts),))
-    leaves = [parameter.detach().requires_grad_() for parameter in model.parameters()]
+    # Copies, so that the curvature stays that of these weights when an optimizer goes on.
+    leaves = [parameter.detach().clone().requires_grad_() for parameter in model.parameters()]
     there = frame(task, wisharts)
     risks = conditional_risks(wisharts, there, *there.network(*_pair(leaves)), model.layers)
     return Curvature(risks.mean() if shares is None else risks @ shares, leaves)
