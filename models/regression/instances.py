@@ -12,6 +12,9 @@ from models.regression.small_matrices import multiply_stacks
 from models.tensors import tensor
 from theory.regression.task import RegressionTask, check_task
 
+# S_l is never formed up to this layer: it is applied to vectors, at a cost that triples with each layer.
+VECTORS_ONLY = 2
+
 
 class Instances(NamedTuple):
     """All that the loss of a batch of noise-free prompts depends on.
@@ -86,7 +89,7 @@ def prediction_errors(
 ) -> Tensor:
     r"""Return prediction - w·x_q of each instance, with any number of run axes in front.
 
-    From c_0 = w and S_0 = I, with vectors in the place of matrices throughout,
+    From c_0 = w and S_0 = I, in the first layers with vectors in the place of matrices,
 
     .. math:: c_{l+1} = c_l + ∑_h S_l^T K_{lh}^T S_l W c_l, \quad
               S_{l+1} = S_l + ∑_h B_{lh} S_l W S_l^T K_{lh} S_l, \quad \text{error} = -c_L^T x_q.
@@ -136,10 +139,14 @@ def prediction_errors(
     def by_w(vector: Tensor) -> Tensor:
         return multiply_stacks(w, vector.unsqueeze(-2)).squeeze(-2)
 
+    formed: dict[int, Tensor] = {}
+
     def moved(layer: int, vector: Tensor) -> Tensor:
         """S_layer times the vector."""
         if blocks is None:
             return vector
+        if layer in formed:
+            return multiply_stacks(formed[layer], vector.unsqueeze(-2)).squeeze(-2)
         for below in range(layer):
             for_heads = [
                 by(b, moved(below, by_w(moved_back(below, by(k, vector)))))
@@ -152,6 +159,8 @@ def prediction_errors(
         """S_layer^T times the vector."""
         if blocks is None:
             return vector
+        if layer in formed:
+            return multiply_stacks(formed[layer].transpose(-3, -2), vector.unsqueeze(-2)).squeeze(-2)
         for below in reversed(range(layer)):
             for_heads = [
                 by(turned(k), moved(below, by_w(moved_back(below, by(turned(b), vector)))))
@@ -160,7 +169,24 @@ def prediction_errors(
             vector = vector + sum(for_heads)
         return vector
 
+    def columns(layer: int) -> Tensor:
+        """S_layer as a stack: column by column of the identity, or one step on from the layer below."""
+        if layer - 1 not in formed:
+            unit = torch.eye(d, dtype=w.dtype, device=w.device)
+            sides = [moved(layer, unit[:, i : i + 1].expand(*c.shape)) for i in range(d)]
+            return torch.stack(sides, dim=-2)
+        assert blocks is not None
+        below = formed[layer - 1]
+        parts = []
+        for b, k in zip(blocks[layer - 1], keys[layer - 1], strict=True):
+            own_b, own_k = (part if own else part.unsqueeze(-1) for part in (b, k))
+            read = multiply_stacks(below.transpose(-3, -2), multiply_stacks(own_k, below))
+            parts.append(multiply_stacks(own_b, multiply_stacks(below, multiply_stacks(w, read))))
+        return below + sum(parts)
+
     for layer in range(layers):
+        if blocks is not None and layer > VECTORS_ONLY:
+            formed[layer] = columns(layer)
         read = turned(torch.stack(keys[layer]).sum(0))
         c = c + moved_back(layer, by(read, moved(layer, by_w(c))))
     return -(c * queries).sum(-2)

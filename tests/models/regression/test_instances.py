@@ -34,7 +34,7 @@ def generator(seed=0):
 @settings(max_examples=40)
 @given(
     task=regression_tasks(noise=st.just(0.0)),
-    layers=st.integers(1, 4),
+    layers=st.integers(1, 6),
     heads=st.integers(1, 2),
     value_block=st.sampled_from(["free", "zero"]),
     looped=st.booleans(),
@@ -44,7 +44,7 @@ def test_errors_are_those_of_the_forward_pass(task, layers, heads, value_block, 
     """Any task without noise, any published weights; with the weights shared by the batch or one set for each."""
     draws = generator(seed)
     model = LinearTransformer(
-        layers, heads, task.dim, value_block=value_block, looped=looped, init_scale=0.1, generator=draws
+        layers, heads, task.dim, value_block=value_block, looped=looped, init_scale=0.05, generator=draws
     )
     prompts = sample_prompts(task, 6, generator=draws)
     expected = model(prompts) - prompts.targets
