@@ -223,10 +223,10 @@ class GradientNoise:
         checks.integer("reference", self.reference, at_least=0)
 
     def run(self) -> dict[str, Any]:
-        """Return ``norms`` (batches,) of the noise, ``normal`` (batches,) and the size of the reference gradient.
+        """Return ``norms`` (batches,) of the noise, ``normal`` (2, batches) and the size of the reference gradient.
 
-        ``normal`` are the norms of as many normal vectors with the mean and covariance of the noise: what the norms
-        would be like if the noise were Gaussian.
+        ``normal`` are the norms of two samples of as many normal vectors with the mean and covariance of the noise:
+        what the norms would be like if the noise were Gaussian.
         """
         torch.set_num_threads(1)
         model = LinearTransformer(
@@ -243,10 +243,10 @@ class GradientNoise:
         mean = noise.mean(0)
         # Rows of the triangular factor have the covariance of the noise, whatever its rank.
         factor = np.linalg.qr(noise - mean, mode="r") / np.sqrt(len(noise) - 1)
-        normals = np.random.default_rng(self.seed).normal(size=(len(noise), len(factor)))
+        normals = np.random.default_rng(self.seed).normal(size=(2, len(noise), len(factor)))
         return {
             "norms": np.linalg.norm(noise, axis=1),
-            "normal": np.linalg.norm(mean + normals @ factor, axis=1),
+            "normal": np.linalg.norm(mean + normals @ factor, axis=-1),
             "gradient_norm": float(np.linalg.norm(reference)),
         }
 
