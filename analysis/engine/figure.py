@@ -20,7 +20,7 @@ from analysis.engine.verdict import Verdict
 
 STYLE = Path(__file__).with_name("plumbline.mplstyle")
 FORMATS = ("png", "pdf", "svg")
-Role = Literal["theory", "trained", "baseline", "trivial", "rival", "theory marks", "rival marks"]
+Role = Literal["theory", "trained", "cloud", "baseline", "trivial", "rival", "theory marks", "rival marks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Series:
     """One line or set of points.
 
     Roles: ``"theory"`` a line, with a band from low to high where these are given; ``"trained"`` points (a line where
-    there are many) with intervals; ``"baseline"`` a thinner line of theory for another method; ``"trivial"`` dashed;
-    ``"rival"`` grey; the two with ``marks`` single values instead of a line. Series whose labels agree up to a colon
-    share a colour.
+    there are many) with intervals; ``"cloud"`` unordered points, however many; ``"baseline"`` a thinner line of theory
+    for another method; ``"trivial"`` dashed; ``"rival"`` grey; the two with ``marks`` single values instead of a line.
+    Series whose labels agree up to a colon share a colour.
     """
 
     label: str
@@ -255,7 +255,7 @@ def draw(data: FigureData, path: Path) -> None:
         if single and len(data.panels[0].series) >= MANY:
             axes[0].get_legend().remove()
             canvas.legend(fontsize=6.5, ncols=3, loc="outside lower center")
-        verdicts = ("\n" if single else "  ·  ").join(data.verdicts)
+        verdicts = ("\n" if single or len(data.verdicts) > 2 else "  ·  ").join(data.verdicts)
         heading = f"{data.title}\n{verdicts}" if verdicts else data.title
         canvas.suptitle(heading, fontsize=9)
         canvas.savefig(path)
@@ -299,6 +299,8 @@ def _draw_series(ax: Any, panel: Panel) -> None:
                 ax.fill_between(x, y * (1 - series.margin), y * (1 + series.margin), color=color, alpha=0.2, lw=0)
             if series.low is not None:
                 ax.fill_between(x, series.low, series.high, color=color, alpha=0.2, lw=0)
+        elif series.role == "cloud":
+            ax.plot(x, y, ".", color=color, ms=3, alpha=0.5, mew=0, label=series.label, zorder=3)
         elif len(x) > 30:
             ax.plot(x, y, "-", color=color, lw=0.9, alpha=0.9, label=series.label, zorder=3)
             if series.low is not None:

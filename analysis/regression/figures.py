@@ -10,7 +10,7 @@ import numpy as np
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
-from analysis.regression import figures_notebooks, figures_variable
+from analysis.regression import figures_landscape, figures_notebooks, figures_variable
 from analysis.regression.cases import rotated_task
 from analysis.regression.claims.baselines import bayes_bound
 from analysis.regression.claims.gd_plus_plus import (
@@ -46,6 +46,7 @@ from theory.regression import (
 )
 
 __all__ = [
+    "figures_landscape",
     "figures_notebooks",
     "figures_variable",
     "loss_against_context_length",
@@ -55,6 +56,7 @@ __all__ = [
     "rare_events",
     "step_sizes",
 ]
+
 SEEDS = 5
 
 

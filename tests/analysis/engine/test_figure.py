@@ -87,3 +87,14 @@ def test_end_numbers_stand_beside_the_theory_of_their_colour():
         Number("left: risk, a: trained, at 3", "plotted only", "6.5 (6 … 7)", "6 (exact)"),
         Number("left: risk, b: trained, at 3", "plotted only", "2", ""),
     ]
+
+
+def test_a_cloud_is_points_however_many(tmp_path):
+    """Unordered points are not joined by a line; the svg has a marker for each and no path through them."""
+    x = np.arange(40.0)
+    sizes = []
+    for role in ("cloud", "trained"):
+        draw(FigureData("A title", [Panel("", [Series("points", role, x, x % 7)])]), tmp_path / "figure.svg")
+        sizes.append((tmp_path / "figure.svg").read_text(encoding="utf-8").count("<use "))
+
+    assert sizes[0] >= sizes[1] + 40
