@@ -200,11 +200,12 @@ def first_below(result: Any, target: float) -> np.ndarray:
 @claim(
     family="regression",
     statement="Adam reaches a small target loss in fewer iterations than SGD with momentum, whose learning rate is the "
-    "best of a grid for each seed.",
+    "best of a grid for each seed. (With 1,000 prompts SGD with momentum is first at "
+    "ten times the target.)",
     source=AHN
     + ", Adam against SGD; the target (2 % of the zero predictor's risk with 50 prompts, 0.2 % with 1,000) is set here",
     kind="ordering",
-    status="as published",
+    status="corrected",
     rivals={
         "SGDM first": "SGD with momentum is there first",
     },
@@ -215,7 +216,7 @@ def first_below(result: Any, target: float) -> np.ndarray:
         {
             "sphere, n=20, B=1000": RaceCase(MODES["sphere, n=20"], (1.25, 2.5, 5.0, 10.0), (0.1,), 0.002, 1000, 1000),
             "normal, n=20, B=1000": RaceCase(
-                MODES["normal, n=20"], (0.02, 0.04, 0.08, 0.16), (0.01, 0.02, 0.04), 0.002, 1000, 1000
+                MODES["normal, n=20"], (0.04, 0.08, 0.16, 0.32), (0.01, 0.02, 0.04), 0.002, 1000, 1000
             ),
         },
     ),
@@ -225,18 +226,16 @@ def adam_reaches_the_target_first(case: RaceCase, budget: Budget, seed: int) -> 
     asked = [(optimizer, rate) for optimizer in rates for rate in rates[optimizer]]
     results = yield [case.job(optimizer, rate, seed) for optimizer, rate in asked]  # type: ignore[arg-type]
     target = case.target * zero_predictor_risk(case.mode.task)
-    times = {
-        optimizer: np.min(
-            [
-                first_below(result, target)
-                for (name, _), result in zip(asked, results, strict=True)
-                if name == optimizer
-            ],
-            axis=0,
-        )
-        for optimizer in rates
-    }
-    pairs = np.column_stack([times["SGDM"], times["Adam"]])
+
+    def iterations(target: float, optimizer: str) -> np.ndarray:
+        """Of each seed at its best rate."""
+        there = [
+            first_below(result, target) for (name, _), result in zip(asked, results, strict=True) if name == optimizer
+        ]
+        return np.min(there, axis=0)
+
+    pairs = np.column_stack([iterations(target, "SGDM"), iterations(target, "Adam")])
+    higher = [np.median(iterations(10 * target, optimizer)) for optimizer in ("Adam", "SGDM")]
     rule = Ordering(0.7)
     return Evidence(
         rule=rule,
@@ -244,7 +243,8 @@ def adam_reaches_the_target_first(case: RaceCase, budget: Budget, seed: int) -> 
         predicted=FIRST,
         rivals={"SGDM first": SECOND},
         note=f"median iterations to a loss of {target:.3g}: Adam {np.median(pairs[:, 1]):g}, SGDM "
-        f"{np.median(pairs[:, 0]):g} of {case.steps}; false alarm {rule.false_alarm(SEEDS, alpha_confirm=LEVEL):.1e}",
+        f"{np.median(pairs[:, 0]):g} of {case.steps}; to ten times that loss {higher[0]:g} and {higher[1]:g}; "
+        f"false alarm {rule.false_alarm(SEEDS, alpha_confirm=LEVEL):.1e}",
     )
 
 
