@@ -49,10 +49,41 @@ NOTES = (
     ),
     Erratum(
         "regression",
+        f"{REGRESSION}: Transformer_F, generate_data, generate_data_inplace",
+        "The argument `var` is used as a standard deviation. In the mode 'mlp' the generated data is discarded, and "
+        "the redrawing of data ignores the mode: it is Gaussian.",
+        "`init_scale` is a standard deviation; each task draws from its own law at every step.",
+        "plumbline reproduce loss nonlinear",
+    ),
+    Erratum(
+        "regression",
         f"{REGRESSION}: simple demonstration, rotation demonstration-LBFGS",
         "Both print the same summary numbers for different experiments, from loop variables of an earlier cell.",
         "Each experiment has its own numbers.",
         "plumbline reproduce simple-demonstration rotation-lbfgs",
+    ),
+    Erratum(
+        "regression",
+        f"{REGRESSION}: plot_condition_number",
+        "The median of the Hessian's diagonal includes the value block of the last layer, which has no curvature; for "
+        "one layer half of the diagonal is zero, and the ratio is infinite.",
+        "The robust condition number of the parameters that have curvature; those without are named.",
+        "plumbline reproduce condition-number",
+    ),
+    Erratum(
+        "regression",
+        f"{REGRESSION}: plot_smoothness_vs_gradnorm",
+        "Negative directional curvatures vanish in the logarithm.",
+        "They are counted beside the plot.",
+        "plumbline reproduce smoothness",
+    ),
+    Erratum(
+        "regression",
+        f"{REGRESSION}: nonlinear_regression",
+        "The stored history holds references to one state, the last; the directional smoothness is evaluated on "
+        "another random network than was trained on; all prompts of a batch share one random network.",
+        "States are copied, measured on the task they were trained on, and each prompt has its own weights.",
+        "plumbline reproduce nonlinear",
     ),
     Erratum(
         "memorization",

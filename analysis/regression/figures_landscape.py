@@ -27,7 +27,7 @@ from analysis.regression.published import (
     with_features,
 )
 from analysis.regression.tails import tail_exponent_of_sample
-from theory.regression import gd_plus_plus_optimum, multi_step_optimum, zero_predictor_risk
+from theory.regression import gd_plus_plus_optimum, multi_step_optimum, tail_exponent, zero_predictor_risk
 
 RATES = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 DEPTHS = (1, 2, 3, 4)
@@ -61,6 +61,7 @@ def courses(budget: Budget, seed: int) -> Any:
 @figure(
     family="regression",
     caption="Adam and SGD with momentum on linear transformers: loss in each setting, over learning rates and depths.",
+    published="figures of 2310.01082 and its notebooks",
 )
 def loss(budget: Budget, seed: int) -> Any:
     results = yield courses(budget, seed)
@@ -142,6 +143,7 @@ def lowest_lately(result: Any) -> np.ndarray:
 @figure(
     family="regression",
     caption="Noise of the gradient at random weights: quantiles against normal noise, and the exponent of its tail.",
+    published="figures of 2310.01082 and its notebooks",
 )
 def stochastic_noise(budget: Budget, seed: int) -> Any:
     batch, batches = of_budget(budget, (100, 2000), (200, 4000), (1000, 10_000))
@@ -177,8 +179,7 @@ def stochastic_noise(budget: Budget, seed: int) -> Any:
     }
     lines = [
         Series("normal noise: 2", "trivial", [1, 8], [2, 2]),
-        # Degree six in Gaussian variables at zero weights, any depth: P(|g| > t) ~ exp(-c t^{1/3}).
-        Series("limit at zero weights: 1/3", "theory", [1, 8], [1 / 3, 1 / 3]),
+        Series("limit at zero weights: 1/3", "theory", [1, 8], [tail_exponent(3, at_zero=True)] * 2),
     ]
     for name in (MAIN, "gamma, n=20"):
         tails = [tail_exponent_of_sample(single[f"{name} {layers}"]["norms"]) for layers in depths]
@@ -221,6 +222,7 @@ def stochastic_noise(budget: Budget, seed: int) -> Any:
 @figure(
     family="regression",
     caption="Robust condition number of the Hessian along training, and its ratio between the optimizers.",
+    published="figures of 2310.01082 and its notebooks",
 )
 def condition_number(budget: Budget, seed: int) -> Any:
     results = yield courses(budget, seed)
@@ -279,6 +281,7 @@ def against_gradient(result: Any, label: str, *, until: int) -> tuple[list[Serie
 @figure(
     family="regression",
     caption="Directional smoothness along the update: over iterations, and against the norm of the gradient.",
+    published="figures of 2310.01082 and its notebooks",
 )
 def smoothness(budget: Budget, seed: int) -> Any:
     results = yield courses(budget, seed)
@@ -291,8 +294,8 @@ def smoothness(budget: Budget, seed: int) -> Any:
             # Negative curvature has no place on a logarithmic axis; the panels below count it.
             positive = np.where(result["smoothness"] > 0, result["smoothness"], np.nan)
             lines.append(Series(optimizer, "trained", result["steps"], **band(positive)))
-        # Momentum μ on a quadratic is stable up to the curvature 2 (1 + μ) / η.
-        edge = 2 * 1.9 / mode.sgdm_rate
+        # On a quadratic the largest stable step and the largest curvature have the product 2 (1 + β).
+        edge = 2 * (1 + 0.9) / mode.sgdm_rate
         ends = result["steps"][[0, -1]]
         lines.append(Series("SGDM: largest stable curvature, unclipped", "baseline", ends, [edge, edge]))
         panels.append(Panel(f"along the update, {name}", lines, xlabel="iteration", ylabel="uᵀHu", yscale="log"))
@@ -319,6 +322,7 @@ def smoothness(budget: Budget, seed: int) -> Any:
 @figure(
     family="regression",
     caption="The non-linear variant: learned ReLU features before linear attention; loss, smoothness, condition.",
+    published="figures of 2310.01082 and its notebooks",
 )
 def nonlinear(budget: Budget, seed: int) -> Any:
     results = yield {optimizer: with_features(optimizer, budget, seed) for optimizer in OPTIMIZERS}

@@ -25,43 +25,39 @@ from models.regression import (
     sample_wisharts,
 )
 from theory import checks
-from theory.regression import RegressionTask
+from theory.regression import RegressionTask, robust_condition_number
 
 # Streams of their own for what is drawn once: steps that no training reaches, for runs that no ensemble has.
 DESIGN_STREAM = 2**31 + 1
 TARGET_STREAM = 2**31 + 2
 REFERENCE_STREAM = 2**31 + 3
-NO_CURVATURE = 1e-12
-"""Diagonal entries of the Hessian below this multiple of the largest are zero up to rounding."""
 CHUNK = 2000
 """Prompts whose gradients are taken at once."""
 
 
-def robust_condition(diagonal: Any, *, published: bool = False) -> float:
-    r"""Return the robust condition number of a Hessian from its diagonal, :math:`max_i |H_{ii}| / median_i |H_{ii}|`.
+def published_condition_number(diagonal: Any) -> float:
+    r"""Return the robust condition number as the published code counts it.
 
-    Parameters without any influence (here the value block of the last layer) have no curvature. They are left out of
-    the median; the published code keeps them and takes the lower of two medians, which makes the number larger.
+    .. math:: \max_i |H_{ii}| / \mathrm{median}_i |H_{ii}|
+
+    with the lower of two medians, of all parameters: those without any influence (the value block of the last layer)
+    are among them, which makes the number larger than that of `theory.regression.robust_condition_number`.
 
     Args:
         diagonal: The H_ii, (K,).
-        published: Count as the published code does.
 
     Raises:
         ValueError: on a diagonal that is empty or not finite.
 
     Source:
-        Jiang, Malik, Li 2022 (2209.08277); as used in 2310.01082.
+        The code published with 2310.01082.
 
     Example:
-        >>> robust_condition([4.0, -2.0, 1.0, 0.0]), robust_condition([4.0, -2.0, 1.0, 0.0], published=True)
-        (2.0, 4.0)
+        >>> published_condition_number([4.0, -2.0, 1.0, 0.0])
+        4.0
     """
     sizes = np.sort(np.abs(checks.array("diagonal", diagonal, (None,))))
-    if published:
-        middle = sizes[(len(sizes) - 1) // 2]
-    else:
-        middle = np.median(sizes[sizes > NO_CURVATURE * sizes[-1]]) if sizes[-1] else 0.0
+    middle = sizes[(len(sizes) - 1) // 2]
     return float(sizes[-1] / middle) if middle else np.inf
 
 
@@ -179,10 +175,14 @@ class TrainAlongLandscape:
             seen["smoothness"] = nothing if update is None else along(curvatures, update)
         if self.condition_at:
             diagonals = [curvature.hessian_diagonal().numpy() for curvature in curvatures] if condition else []
-            for name, published in (("condition", False), ("published_condition", True)):
-                numbers = [robust_condition(diagonal, published=published) for diagonal in diagonals]
-                seen[name] = np.array(numbers) if condition else nothing
+            counts = {"condition": _condition_number, "published_condition": published_condition_number}
+            for name, count in counts.items():
+                seen[name] = np.array([count(diagonal) for diagonal in diagonals]) if condition else nothing
         return seen
+
+
+def _condition_number(diagonal: np.ndarray) -> float:
+    return robust_condition_number(diagonal).value
 
 
 def along(curvatures: list[Curvature], update: torch.Tensor) -> np.ndarray:
@@ -349,7 +349,7 @@ class TrainFeatureTransformer:
                 seen["gradient_norms"] = np.array([float(curvature.gradient.norm()) for curvature in curvatures])
                 seen["smoothness"] = nothing if update is None else along(curvatures, update)
             if self.condition_at:
-                numbers = [robust_condition(c.hessian_diagonal().numpy()) for c in curvatures] if condition else []
+                numbers = [_condition_number(c.hessian_diagonal().numpy()) for c in curvatures] if condition else []
                 seen["condition"] = np.array(numbers) if condition else nothing
             return seen
 

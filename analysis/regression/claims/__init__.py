@@ -1,5 +1,5 @@
 """The catalogue of the regression family; importing it registers every claim."""
 
-from analysis.regression.claims import baselines, gd_plus_plus, identities, landscape, multi_step, one_step
+from analysis.regression.claims import baselines, curvature, gd_plus_plus, identities, landscape, multi_step, one_step
 
-__all__ = ["baselines", "gd_plus_plus", "identities", "landscape", "multi_step", "one_step"]
+__all__ = ["baselines", "curvature", "gd_plus_plus", "identities", "landscape", "multi_step", "one_step"]

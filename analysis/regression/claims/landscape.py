@@ -119,6 +119,7 @@ def covariates_make_noise_heavier(case: NoiseCase, budget: Budget, seed: int) ->
     source=AHN + ", effect of depth; at zero weights derived here",
     kind="ordering",
     status="corrected",
+    published="Deeper networks have the heavier-tailed gradient noise, whatever the weights.",
     rivals={
         "shallow heavier": "two layers have the heavier tails",
         "at zero weights too": "the order is already there at zero weights, where every layer has the same gradient",
@@ -206,6 +207,7 @@ def first_below(result: Any, target: float) -> np.ndarray:
     + ", Adam against SGD; the target (2 % of the zero predictor's risk with 50 prompts, 0.2 % with 1,000) is set here",
     kind="ordering",
     status="corrected",
+    published="The loss of Adam is below that of SGD with momentum, whatever the target.",
     rivals={
         "SGDM first": "SGD with momentum is there first",
     },
@@ -289,6 +291,7 @@ def ratios(sgdm: Any, adam: Any, step: int, *, published: bool = False) -> np.nd
     source=AHN + ", robust condition number; parameters without curvature are left out of the median here",
     kind="ordering",
     status="corrected",
+    published="The median includes the parameters without curvature: some 270 at the start.",
     rivals={"SGDM below": "the path of SGD with momentum has the lower condition number"},
     cases=by_budget(
         {"iteration 290, B=100": ConditionCase(MODES["normal, n=20"], 290, 300, 100, 50, (290,))},

@@ -18,7 +18,7 @@ from analysis.regression.landscape import (
     GradientNoise,
     TrainAlongLandscape,
     TrainFeatureTransformer,
-    robust_condition,
+    published_condition_number,
 )
 from models.regression import (
     FeatureTransformer,
@@ -32,7 +32,7 @@ from models.regression import (
     sample_prompts,
     sample_wisharts,
 )
-from theory.regression import RegressionTask
+from theory.regression import RegressionTask, robust_condition_number
 
 TASK = RegressionTask(2, 6)
 # Twelve steps of float64 sums in another order.
@@ -105,7 +105,9 @@ def test_training_is_a_textbook_loop(name):
                     assert result[key][row, run] == pytest.approx(value, rel=ROUNDING), key
                 if step in (0, 4):
                     diagonal = curvature.hessian_diagonal().numpy()
-                    assert result["condition"][row, run] == pytest.approx(robust_condition(diagonal), rel=1e-6)
+                    assert result["condition"][row, run] == pytest.approx(
+                        robust_condition_number(diagonal).value, rel=1e-6
+                    )
             before = vector(module)
             norm = torch.cat([parameter.grad.reshape(-1) for parameter in module.parameters()]).norm()
             for parameter in module.parameters():
@@ -161,15 +163,13 @@ def test_jobs_are_kept_and_not_run_again(tmp_path, monkeypatch):
         np.testing.assert_array_equal(first[key], kept[key])
 
 
-def test_robust_condition_by_hand():
-    """Zeros left out, or counted with the lower median; signs do not matter."""
-    assert robust_condition([8.0, -4.0, 2.0, 1.0]) == 8 / 3
-    assert robust_condition([8.0, -4.0, 2.0, 1.0], published=True) == 4
-    assert robust_condition([8.0, 2.0, 0.0, 0.0]) == 8 / 5
-    assert robust_condition([8.0, 2.0, 0.0, 0.0], published=True) == np.inf
-    assert robust_condition([0.0, 0.0]) == np.inf
+def test_the_published_condition_number_by_hand():
+    """All parameters, the lower median; signs do not matter."""
+    assert published_condition_number([8.0, -4.0, 2.0, 1.0]) == 4
+    assert published_condition_number([8.0, 2.0, 0.0, 0.0]) == np.inf
+    assert published_condition_number([0.0, 0.0]) == np.inf
     with pytest.raises(ValueError, match="diagonal"):
-        robust_condition([])
+        published_condition_number([])
 
 
 @pytest.mark.parametrize(("batch", "batches"), [(1, 30), (4, 7), (30, 3)])
