@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from analysis.engine.claim import Budget
+
+Value = TypeVar("Value")
 
 
 def by_budget(
@@ -25,3 +27,8 @@ def runs(budget: Budget) -> int:
 def fraction(budget: Budget) -> float:
     """The share of starts that a convergence claim is about: 14, 20, 50 runs without failure confirm it."""
     return {Budget.QUICK: 0.7, Budget.STANDARD: 0.75, Budget.PAPER: 0.9}[budget]
+
+
+def of_budget(budget: Budget, quick: Value, standard: Value, paper: Value) -> Value:
+    """The value for a budget."""
+    return {Budget.QUICK: quick, Budget.STANDARD: standard, Budget.PAPER: paper}[budget]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
@@ -20,7 +21,7 @@ from analysis.memorization.claims.low_rank import (
 )
 from analysis.memorization.constructions import StoreContexts
 from analysis.memorization.experiments import OptimalLowRank, TrainNextTokenModel
-from analysis.memorization.figures_experiments import of_budget, spread
+from analysis.memorization.figures_experiments import spread
 from theory.memorization import (
     accuracy_lower_bound,
     attention_only_capacity,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Number, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
@@ -24,7 +25,6 @@ from theory.memorization import (
     multi_head_capacity,
 )
 
-Value = TypeVar("Value")
 # Accuracies published with 2411.10115 (its folder "Scaling laws"): N = 50, means of five trainings on one table.
 PUBLISHED_1 = ((1, 6, 11, 16, 21, 26, 31), (0.130, 0.324, 0.506, 0.685, 0.861, 0.963, 0.997))
 """Experiment 1, d = 10, against H."""
@@ -40,11 +40,6 @@ PUBLISHED_SLOPES = (
 PUBLISHED_6 = ((1, 5, 9, 13, 17, 21), (0.330, 0.497, 0.633, 0.734, 0.857, 0.858))
 """Experiment 6, N = 10, d = 2."""
 SATURATED = 0.95
-
-
-def of_budget(budget: Budget, quick: Value, standard: Value, paper: Value) -> Value:
-    """The value for a budget."""
-    return {Budget.QUICK: quick, Budget.STANDARD: standard, Budget.PAPER: paper}[budget]
 
 
 def spread(values: Any, axis: int = -1) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PUBLISHED, Trained
 from analysis.reasoning.experiments import TrainReasoner, normalized_descent
@@ -13,24 +12,20 @@ MODELS = tuple(name for name in MODEL_NAMES if name != "Reparam-Relu-W-FA")
 """The thirteen models of the published figures."""
 
 
-def _size(budget: Budget, quick: Any, standard: Any, paper: Any) -> Any:
-    return {Budget.QUICK: quick, Budget.STANDARD: standard, Budget.PAPER: paper}[budget]
-
-
 def training(model: str, rate: float, budget: Budget, seed: int, *, noise: bool) -> TrainReasoner:
     """Fresh batches at each step, without noise or at all three noise levels; twenty measurements, or a hundred."""
     case = Trained(NOISY if noise else PUBLISHED, model, rate)
     free = case.data == "sentences"
-    steps = _size(budget, 60, 150, 2000) if free else _size(budget, 200, 400, 2000)
+    steps = of_budget(budget, 60, 150, 2000) if free else of_budget(budget, 200, 400, 2000)
     return TrainReasoner(
         task=case.task,
         model=model,
         # At the published length most steps come after the models with a large step have converged.
         training=normalized_descent(rate, steps, record_every=steps // (100 if budget is Budget.PAPER else 20)),
         data=case.data,
-        batch=_size(budget, 128, 256, 512),
+        batch=of_budget(budget, 128, 256, 512),
         noise_levels=NOISE_LEVELS if noise else (),
-        test=_size(budget, 128, 256, 512),
+        test=of_budget(budget, 128, 256, 512),
         seed=seed,
     )
 
@@ -42,7 +37,7 @@ def both(model: str, rate: float, budget: Budget, seed: int) -> list[TrainReason
 
 def on_sample(model: str, budget: Budget, seed: int) -> TrainReasoner:
     """The finite-sample training: 2,048 sentences, 4 steps an epoch, 100 epochs, η = 0.1, all noise levels."""
-    steps = _size(budget, 80, 160, 400)
+    steps = of_budget(budget, 80, 160, 400)
     return TrainReasoner(
         task=NOISY,
         model=model,
@@ -50,6 +45,6 @@ def on_sample(model: str, budget: Budget, seed: int) -> TrainReasoner:
         data="finite sample",
         sample_size=2048,
         noise_levels=NOISE_LEVELS,
-        test=_size(budget, 256, 256, 2048),
+        test=of_budget(budget, 256, 256, 2048),
         seed=seed,
     )

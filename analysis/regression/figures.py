@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
@@ -29,7 +30,7 @@ from analysis.regression.claims.multi_step import (
 )
 from analysis.regression.claims.one_step import one_step_preconditioner
 from analysis.regression.experiments import RareEventRisk, SampledRisk, TrainLinearTransformer, whitened_step_sizes
-from analysis.regression.figures_notebooks import of_budget, spread
+from analysis.regression.figures_notebooks import spread
 from theory.regression import (
     RegressionTask,
     bayes_risk,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.regression.claims.landscape import (
@@ -22,14 +23,12 @@ from analysis.regression.published import (
     OPTIMIZERS,
     PUBLISHED_RATIOS,
     course,
-    of_budget,
     rate_sweep,
     with_features,
 )
 from analysis.regression.tails import tail_exponent_of_sample
 from theory.regression import gd_plus_plus_optimum, multi_step_optimum, tail_exponent, zero_predictor_risk
 
-RATES = (0.0025, 0.005, 0.01, 0.02, 0.04, 0.08)
 DEPTHS = (1, 2, 3, 4)
 MAIN = "normal, n=20"
 
@@ -85,18 +84,19 @@ def loss(budget: Budget, seed: int) -> Any:
 
     mode = MODES[MAIN]
     free = replace(mode, clip=None)
+    rates = of_budget(budget, (0.005, 0.02, 0.08), *((0.0025, 0.005, 0.01, 0.02, 0.04, 0.08),) * 2)
     swept = yield {
         f"{optimizer}, {label} {rate:g}": rate_sweep(setting, optimizer, rate, budget, seed)
         for optimizer in OPTIMIZERS
         for label, setting in (("clipped", mode), ("unclipped", free))
-        for rate in RATES
+        for rate in rates
     }
-    last = of_budget(budget, 150, 500, 1000)
-    lines = [Series("zero predictor", "trivial", [RATES[0], RATES[-1]], np.full(2, zero_predictor_risk(mode.task)))]
+    last = of_budget(budget, 100, 500, 1000)
+    lines = [Series("zero predictor", "trivial", [rates[0], rates[-1]], np.full(2, zero_predictor_risk(mode.task)))]
     for optimizer in OPTIMIZERS:
         for label in ("clipped", "unclipped"):
-            ends = [lowest_lately(swept[f"{optimizer}, {label} {rate:g}"]) for rate in RATES]
-            lines.append(Series(f"{optimizer}, {label}", "trained", RATES, **band(ends)))
+            ends = [lowest_lately(swept[f"{optimizer}, {label} {rate:g}"]) for rate in rates]
+            lines.append(Series(f"{optimizer}, {label}", "trained", rates, **band(ends)))
     panels.append(
         Panel(
             f"after {last} iterations, {MAIN} (diverged: not shown)",
@@ -105,7 +105,7 @@ def loss(budget: Budget, seed: int) -> Any:
             ylabel="held-out risk, last fifth",
             xscale="log",
             yscale="log",
-            xticks=RATES,
+            xticks=rates,
         )
     )
     deep = yield {
@@ -169,7 +169,8 @@ def stochastic_noise(budget: Budget, seed: int) -> Any:
     keep = np.unique(np.geomspace(1, len(twin) // 2, 40).astype(int)) - 1
     survival.insert(0, Series("normal noise", "trivial", twin[keep] / np.median(twin), (keep + 1) / len(twin)))
 
-    prompts, depths = of_budget(budget, 20_000, 50_000, 200_000), (1, 2, 3, 4, 6, 8)
+    prompts = of_budget(budget, 20_000, 50_000, 200_000)
+    depths = of_budget(budget, (1, 2, 4), (1, 2, 3, 4, 6, 8), (1, 2, 3, 4, 6, 8))
     single = yield {
         f"{name} {layers}": GradientNoise(
             task=MODES[name].task, layers=layers, batch=1, batches=prompts, reference=10_000, seed=seed
@@ -178,8 +179,10 @@ def stochastic_noise(budget: Budget, seed: int) -> Any:
         for layers in depths
     }
     lines = [
-        Series("normal noise: 2", "trivial", [1, 8], [2, 2]),
-        Series("limit at zero weights: 1/3", "theory", [1, 8], [tail_exponent(3, at_zero=True)] * 2),
+        Series("normal noise: 2", "trivial", depths, [2.0] * len(depths)),
+        Series(
+            "limit at zero weights: 1/3", "theory", depths, [tail_exponent(layers, at_zero=True) for layers in depths]
+        ),
     ]
     for name in (MAIN, "gamma, n=20"):
         tails = [tail_exponent_of_sample(single[f"{name} {layers}"]["norms"]) for layers in depths]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Number, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
@@ -23,15 +24,9 @@ from theory.regression import (
     multi_step_risk,
 )
 
-Value = TypeVar("Value")
 NOTEBOOK = "notebook “{}” of 2306.00297"
 # Records at the end of a training over which a notebook averages.
 LAST = 20
-
-
-def of_budget(budget: Budget, quick: Value, standard: Value, paper: Value) -> Value:
-    """The value for a budget."""
-    return {Budget.QUICK: quick, Budget.STANDARD: standard, Budget.PAPER: paper}[budget]
 
 
 def spread(values: Any) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Number, Panel, Series, figure
 from analysis.engine.training import Training
 from analysis.regression.cases import rotated_task
 from analysis.regression.experiments import TrainLinearTransformer
-from analysis.regression.figures_notebooks import LAST, NOTEBOOK, listed, of_budget, spread
+from analysis.regression.figures_notebooks import LAST, NOTEBOOK, listed, spread
 from theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
@@ -75,7 +76,7 @@ def notebook_job(
         layers=layers,
         value_block="free",
         objective="fresh wisharts",
-        samples=of_budget(budget, 400, 700, 1400),
+        samples=of_budget(budget, 400, 700, 1000),
         training=training,
         init_scale=of_budget(budget, 0.02, 0.02, 1e-4),
         runs=of_budget(budget, 2, 3, 5),

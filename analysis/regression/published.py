@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.training import Training
 from analysis.regression.landscape import TrainAlongLandscape, TrainFeatureTransformer
@@ -36,11 +37,6 @@ MODES = {
 }
 PUBLISHED_RATIOS = ((0, 1.0, 0.0), (750, 2.569, 0.915), (1250, 1.298, 0.781))
 """Robust condition number of SGDM over Adam's: iteration, mean, standard deviation over 6 seeds (its notebook)."""
-
-
-def of_budget(budget: Budget, quick: Any, standard: Any, paper: Any) -> Any:
-    """The value for a budget."""
-    return {Budget.QUICK: quick, Budget.STANDARD: standard, Budget.PAPER: paper}[budget]
 
 
 def training(optimizer: Optimizer, rate: float, *, clip: float | None, steps: int, record_every: int) -> Training:
@@ -94,7 +90,7 @@ def rate_sweep(
     mode: Mode, optimizer: Optimizer, rate: float, budget: Budget, seed: int, *, layers: int = 3
 ) -> TrainAlongLandscape:
     """A shorter training without curvature, for grids of learning rates and depths."""
-    steps = of_budget(budget, 150, 500, 1000)
+    steps = of_budget(budget, 100, 500, 1000)
     return TrainAlongLandscape(
         task=mode.task,
         layers=layers,
@@ -121,7 +117,7 @@ def with_features(optimizer: Optimizer, budget: Budget, seed: int) -> TrainFeatu
         batch=of_budget(budget, 50, 200, 1000),
         runs=of_budget(budget, 2, 3, 5),
         held_out=of_budget(budget, 200, 500, 1000),
-        designs=of_budget(budget, 40, 100, 200),
+        designs=of_budget(budget, 20, 100, 200),
         smoothness=True,
         condition_at=of_budget(budget, (0, 100), (0, 250), (0, 750, 1250)),
         seed=seed,
