@@ -109,7 +109,7 @@ def baseline_lines(sizes: Sequence[int], name: str, baselines: Sequence[Baseline
 def variable_depth(budget: Budget, seed: int) -> Any:
     task, depths = rotated_task(), [1, 2, 3, 4]
     d, n = task.dim, task.context_length
-    steps = of_budget(budget, 700, 4000, 20_000)
+    steps = of_budget(budget, 500, 4000, 20_000)
     training = Training(
         optimizer="adam", steps=steps, learning_rate=of_budget(budget, 0.03, 0.02, 0.01), betas=(0.99, 0.9), clip=0.01,
         halve_every=steps // 5, record_every=steps // 100,
@@ -150,9 +150,9 @@ def variable_depth(budget: Budget, seed: int) -> Any:
     published=NOTEBOOK.format("variable_N_exp"),
 )
 def variable_context(budget: Budget, seed: int) -> Any:
-    lengths = list(range(2, 21, 2))
+    lengths = of_budget(budget, [2, 8, 14, 20], list(range(2, 21, 2)), list(range(2, 21, 2)))
     tasks = [rotated_task(n) for n in lengths]
-    d, steps = tasks[0].dim, of_budget(budget, 500, 2000, 8000)
+    d, steps = tasks[0].dim, of_budget(budget, 400, 2000, 8000)
 
     def training(n: int) -> Training:
         rate = of_budget(budget, 0.02, 0.02, 0.001 if n < 5 else 0.01)

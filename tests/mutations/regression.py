@@ -416,4 +416,27 @@ MUTATIONS = [
         ("(scale, _ONE, (j, 0), _V2, (i, 1))", "(scale, _ONE, (j, 0), _V2, (i, 0))"),
         ("(scale, _V, (j, 0), _V, (i, 0))", "(scale, _V2, (j, 0), _ONE, (i, 0))"),
     ),
+    *of(
+        "models/regression/instances",
+        "test_instances",
+        ("return -(c * queries).sum(-2)", "return (c * queries).sum(-2)"),
+        ("c = c + moved_back(layer", "c = c - moved_back(layer"),
+        ("read = turned(torch.stack(keys[layer]).sum(0))", "read = torch.stack(keys[layer]).sum(0)"),
+        ("return below + sum(parts)", "return below - sum(parts)"),
+        ("multiply_stacks(below.transpose(-3, -2), multi", "multiply_stacks(below, multi"),
+        ("by(turned(k), moved(below", "by(k, moved(below"),
+    ),
+    *of(
+        "models/regression/curvature",
+        "test_curvature",
+        ("unit = vector / size", "unit = vector / size**2"),
+        ("risks.mean() if shares is None", "risks.sum() if shares is None"),
+        ("errors.square().sum(), leaves", "errors.sum(), leaves"),
+    ),
+    *of(
+        "models/regression/relu_features",
+        "test_relu_features",
+        ("/ examples.shape[1], z[:, -1", "/ tokens.shape[1], z[:, -1"),
+        ("self.inner_bias).relu()", "self.inner_bias).tanh()"),
+    ),
 ]  # fmt: skip
