@@ -17,10 +17,11 @@ from rich.table import Table
 from analysis import calculators
 from analysis.catalogue import MissingExtra, catalogue, catalogue_markdown, figures
 from analysis.engine.check import ClaimResult, check, replay_command, write_witnesses
-from analysis.engine.claim import Budget, select, unknown
+from analysis.engine.claim import Budget, Claim, select, unknown
 from analysis.engine.executors import process_pool
 from analysis.engine.store import Store, StoreError
 from analysis.engine.verdict import Outcome
+from analysis.own_claims import load_claims
 
 if TYPE_CHECKING:
     from analysis.engine.figure import Drawn, Figure
@@ -88,7 +89,9 @@ def claims_command(
 
 @app.command("check")
 def check_command(
-    names: Annotated[list[str] | None, typer.Argument(help="Claims; all if none is named.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Claims, or Python files with claims of yours; none: all.")
+    ] = None,
     family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
     budget: BudgetOption = Budget.QUICK,
     seed: SeedOption = 0,
@@ -102,8 +105,8 @@ def check_command(
 
     Exit code: 0 nothing refuted; 1 something refuted or not computable (with --strict: or inconclusive); 2 bad usage.
     """
-    known = _catalogue()
-    chosen = _usage(lambda: select(names or [], family))
+    _catalogue()
+    chosen = _usage(lambda: _chosen(names or [], family))
     with _session(store, jobs) as (kept, executor, progress):
         results = check(chosen, budget=budget, seed=seed, store=kept, executor=executor, progress=progress)
         progress.stop()
@@ -112,6 +115,7 @@ def check_command(
             report = {"budget": str(budget), "seed": seed, "claims": [result.to_json() for result in results]}
             json_file.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         folder = (DEFAULT_STORE if store == "none" else Path(store)).parent / "witnesses"
+        known = {claim.name: claim for claim in chosen}
         for name, path in write_witnesses(results, folder, budget=budget, seed=seed).items():
             typer.echo(f"witness of {name}: {path}\n  replay: {replay_command(known[name], budget=budget, seed=seed)}")
         if figures_dir is not None:
@@ -225,6 +229,14 @@ def _make(
         image, *tables = drawn.files
         typer.echo(f"wrote {image} and {' and '.join(table.name for table in tables)}")
     return written
+
+
+def _chosen(names: list[str], family: str | None) -> list[Claim]:
+    """The named claims, those in the named files, or all."""
+    files = [name for name in names if name.endswith(".py")]
+    own = [claim for file in files for claim in load_claims(file)]
+    plain = [name for name in names if name not in files]
+    return own if own and not plain else [*own, *select(plain, family)]
 
 
 def _print_results(results: list[ClaimResult]) -> None:

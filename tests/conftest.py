@@ -1,6 +1,9 @@
 """Settings shared by all tests."""
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
@@ -15,11 +18,6 @@ settings.register_profile(
 settings.load_profile("plumbline")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The budget of the claims; `pytest -m theory --theory-budget quick` takes a minute."""
-    parser.addoption("--theory-budget", default="standard", choices=("quick", "standard", "paper"))
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """One torch thread: the matrices are small, and the workers of pytest-xdist have the other cores."""
     try:
@@ -27,3 +25,21 @@ def pytest_configure(config: pytest.Config) -> None:
     except ModuleNotFoundError:  # the tests of theory run without it
         return
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def separate_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Claims that a test registers, and the files it imports them from, are gone afterwards."""
+    from analysis import catalogue
+    from analysis.engine import claim
+
+    catalogue()  # registered for good
+    monkeypatch.setattr(claim, "_REGISTRY", dict(claim._REGISTRY))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    known = set(sys.path)
+    yield
+    folders = {Path(folder) for folder in set(sys.path) - known}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).parent in folders:
+            del sys.modules[name]

@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import shutil
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 from analysis import Outcome, Store, catalogue, check
 from analysis.cli import app
-from analysis.engine import claim as claim_module
 from theory.regression import multi_step_optimum
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_own_theorem_is_printed_whole_short_and_comes_out_consistent(monkeypatch):
+def test_own_theorem_is_printed_whole_short_and_comes_out_consistent(separate_registry):
     """The example in the README is the file, has at most 30 lines, and its verdicts are as promised."""
-    monkeypatch.setattr(claim_module, "_REGISTRY", dict(claim_module._REGISTRY))
     source = (ROOT / "examples" / "own_theorem.py").read_text(encoding="utf-8")
     own = runpy.run_path(str(ROOT / "examples" / "own_theorem.py"))["covariate_shift"]
     (result,) = check([own], store=Store(None))
@@ -44,8 +43,9 @@ def test_printed_number_is_the_number():
     assert f"# {multi_step_optimum(3, dim=5, context_length=20).loss!r}" in README
 
 
-def test_every_plumbline_command_in_a_shell_block_runs(tmp_path, monkeypatch):
-    """The commands under the finding, as printed."""
+def test_every_plumbline_command_in_a_shell_block_runs(tmp_path, monkeypatch, separate_registry):
+    """The commands as printed, where the examples are."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines() if line.startswith("plumbline ")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
@@ -197,5 +198,6 @@ def write_witnesses(results: Sequence[ClaimResult], folder: Path, *, budget: Bud
 
 
 def replay_command(claim: Claim, *, budget: Budget, seed: int) -> str:
-    """The shell command that computes the claim again from nothing."""
-    return f"plumbline check {claim.name} --budget {budget} --seed {seed} --store none"
+    """The shell command that computes the claim again from nothing; that of a user is named by its file."""
+    own = claim.module.partition(".")[0] != "analysis" and getattr(sys.modules.get(claim.module), "__file__", None)
+    return f"plumbline check {own or claim.name} --budget {budget} --seed {seed} --store none"

@@ -74,6 +74,8 @@ class Claim:
     plan: PlanFunction
     conditions: Mapping[str, Callable[[Any], bool]]
     published: str
+    module: str
+    """Of the function."""
 
     def failing_condition(self, case: Any) -> str | None:
         """The first condition that does not hold for the case, in words; None if all hold."""
@@ -145,6 +147,7 @@ def claim(
             _as_plan(function),
             conditions or {},
             published,
+            function.__module__,
         )
         _REGISTRY[own_name] = result
         return result
