@@ -428,7 +428,7 @@ MUTATIONS = [
     ),
     *of(
         "models/regression/curvature",
-        "test_curvature",
+        "test_risk_curvature",
         ("unit = vector / size", "unit = vector / size**2"),
         ("risks.mean() if shares is None", "risks.sum() if shares is None"),
         ("errors.square().sum(), leaves", "errors.sum(), leaves"),
