@@ -46,6 +46,7 @@ class TrainLinearTransformer:
             is its own. ``"fresh wisharts"``: of a new sample each step. ``"fresh prompts"``: the squared error on new
             prompts at each step, token by token, as the papers train.
         samples: Wisharts or prompts per step; for a design the number of base draws.
+        redraw_every: Steps that share their Wisharts, where these are fresh.
         training: Optimizer and schedule.
         runs: Number of random starts.
         seed: Seed of starts and samples.
@@ -62,6 +63,7 @@ class TrainLinearTransformer:
     init_scale: float = 0.1
     objective: Objective = "population"
     samples: int = 0
+    redraw_every: int = 1
     training: Training = EXACT_LBFGS
     runs: int = 1
     seed: int = 0
@@ -72,6 +74,9 @@ class TrainLinearTransformer:
         checks.one_of("objective", self.objective, OBJECTIVES)
         checks.integer("samples", self.samples, at_least=0 if self.objective == "population" else 1)
         checks.integer("runs", self.runs, at_least=1)
+        checks.integer("redraw_every", self.redraw_every, at_least=1)
+        if self.redraw_every > 1 and self.objective != "fresh wisharts":
+            raise ValueError(f"redraw_every must be 1 for the objective {self.objective!r}, got {self.redraw_every}")
 
     def run(self) -> dict[str, Any]:
         """Train, and return weights, losses, residuals, outcomes and the training curve, runs first."""
@@ -120,8 +125,9 @@ class TrainLinearTransformer:
         if self.objective == "fresh wisharts":
 
             def conditional(ensemble: Ensemble, step: int) -> torch.Tensor:
+                first = step - step % self.redraw_every
                 drawn = [
-                    sample_wisharts(task, samples, generator=generator(self.seed, run, step)) for run in ensemble.runs
+                    sample_wisharts(task, samples, generator=generator(self.seed, run, first)) for run in ensemble.runs
                 ]
                 return ensemble.call("mean_risk", torch.stack(drawn), task, in_dims=(0, None))
 

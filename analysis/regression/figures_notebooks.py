@@ -201,20 +201,22 @@ def rotation_job(budget: Budget, seed: int, *, value_block: str) -> TrainLinearT
     """
     free = value_block == "free"
     if budget is Budget.PAPER:
-        steps, rate, halve = (100_000, 0.1, None) if free else (30_000, 0.02, 2000)
-        samples, start = 1400 if free else 2700, 1e-4
+        steps, rate, halve = (100_000, 0.1, 4000) if free else (30_000, 0.02, 2000)
+        samples, start, redraw = 1400 if free else 2700, 1e-4, 100
     else:
         steps, rate, start = of_budget(budget, 900, 5000, 0), 0.05, 0.02
-        halve, samples = steps // 6, of_budget(budget, 250, 1000, 0)
+        halve, samples, redraw = steps // 6, of_budget(budget, 250, 1000, 0), 1
     return TrainLinearTransformer(
         task=rotated_task(),
         layers=3,
         value_block=value_block,  # type: ignore[arg-type]
         objective="fresh wisharts",
         samples=samples,
+        redraw_every=redraw,
         training=Training(
             optimizer="adam", steps=steps, learning_rate=rate, betas=(0.99, 0.9), clip=0.01, halve_every=halve,
-            record_every=steps // 100,
+            # Spikes of the loss, the published 0.3 after 0.0006 among them, are no end of a training.
+            divergence=1e12, record_every=steps // 100,
         ),
         init_scale=start,
         runs=of_budget(budget, 2, 3, 3 if free else 5),

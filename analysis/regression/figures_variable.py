@@ -68,7 +68,7 @@ def preconditioned_descent(steps: int, task: RegressionTask, grid: Sequence[floa
 
 
 def notebook_job(
-    layers: int, task: RegressionTask, training: Training, budget: Budget, seed: int
+    layers: int, task: RegressionTask, training: Training, budget: Budget, seed: int, *, redraw_every: int = 1
 ) -> TrainLinearTransformer:
     """A training of the two notebooks that vary a size: free value block, small start."""
     return TrainLinearTransformer(
@@ -77,6 +77,7 @@ def notebook_job(
         value_block="free",
         objective="fresh wisharts",
         samples=of_budget(budget, 400, 700, 1000),
+        redraw_every=redraw_every,
         training=training,
         init_scale=of_budget(budget, 0.02, 0.02, 1e-4),
         runs=of_budget(budget, 2, 3, 5),
@@ -114,7 +115,8 @@ def variable_depth(budget: Budget, seed: int) -> Any:
         optimizer="adam", steps=steps, learning_rate=of_budget(budget, 0.03, 0.02, 0.01), betas=(0.99, 0.9), clip=0.01,
         halve_every=steps // 5, record_every=steps // 100,
     )  # fmt: skip
-    results = yield [notebook_job(layers, task, training, budget, seed) for layers in depths]
+    redraw = of_budget(budget, 1, 1, 100)
+    results = yield [notebook_job(layers, task, training, budget, seed, redraw_every=redraw) for layers in depths]
     ends = [end_of(result) for result in results]
     plain = [descent(layers, task, COARSE_GRID) for layers in depths]
     whitened = [preconditioned_descent(layers, task, GRID) for layers in depths]

@@ -1,0 +1,27 @@
+"""The training job of the notebooks: what it reads at each step."""
+
+import pytest
+
+from analysis.engine.training import Training
+from analysis.regression.experiments import TrainLinearTransformer
+from theory.regression import RegressionTask
+
+# A step too small to move the loss: what moves it is the sample.
+STILL = Training(optimizer="adam", steps=7, learning_rate=1e-12, record_every=1, tolerance=0.0)
+
+
+def test_steps_share_their_wisharts_until_these_are_redrawn():
+    """Steps 0-2, 3-5 and 6-7 see one sample each, the first the same as a job that draws at every step."""
+    options = {"task": RegressionTask(2, 6), "objective": "fresh wisharts", "samples": 20, "training": STILL}
+    job = TrainLinearTransformer(**options, redraw_every=3, exact_risk=False)
+    losses = job.run()["curve_losses"][:, 0]
+    fresh = TrainLinearTransformer(**options, exact_risk=False).run()["curve_losses"][:, 0]
+    assert losses[:3] == pytest.approx([fresh[0]] * 3, rel=1e-9)
+    assert losses[3:6] == pytest.approx([fresh[3]] * 3, rel=1e-9)
+    assert abs(losses[3] / losses[0] - 1) > 1e-4
+
+
+def test_redrawing_needs_fresh_wisharts():
+    """Named at construction."""
+    with pytest.raises(ValueError, match="redraw_every must be 1 for the objective 'population', got 5"):
+        TrainLinearTransformer(task=RegressionTask(2, 6), redraw_every=5)
