@@ -41,9 +41,7 @@ class _ByRun(torch.autograd.Function):
             for tensor, axis in zip(tensors, in_dims, strict=True)
         )
         outputs = cls.apply(*(tensor.flatten(0, 1) for tensor in moved))
-        several = isinstance(outputs, tuple)
-        split = tuple(output.unflatten(0, (size, -1)) for output in (outputs if several else (outputs,)))
-        return (split, (0,) * len(split)) if several else (split[0], 0)
+        return tuple(output.unflatten(0, (size, -1)) for output in outputs), (0,) * len(outputs)
 
 
 class _CrossEntropy(_ByRun):
@@ -149,15 +147,15 @@ class _Perceptron(_ByRun):
     """Some hundred contexts at a time: the hidden units of all of them are the largest table of the model."""
 
     @staticmethod
-    def forward(states: Tensor, inner: Tensor, bias: Tensor, outer: Tensor) -> Tensor:
+    def forward(states: Tensor, inner: Tensor, bias: Tensor, outer: Tensor) -> tuple[Tensor]:
         total = states.new_empty(states.shape[0], outer.shape[1], states.shape[2])
         for run, part in _parts(states, inner):
             hidden = torch.addmm(bias[run].unsqueeze(1), inner[run], states[run, :, part])
             torch.mm(outer[run], gelu(hidden), out=total[run, :, part])
-        return total
+        return (total,)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor]) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
