@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -124,12 +125,14 @@ class TrainLinearTransformer:
             return lambda ensemble, step: ensemble.call("mean_risk", design.wisharts, task, design.weights)
         if self.objective == "fresh wisharts":
 
+            @lru_cache(maxsize=1)  # steps that share their Wisharts do not draw them again
+            def drawn(step: int, runs: tuple[int, ...]) -> torch.Tensor:
+                sources = [generator(self.seed, run, step) for run in runs]
+                return torch.stack([sample_wisharts(task, samples, generator=source) for source in sources])
+
             def conditional(ensemble: Ensemble, step: int) -> torch.Tensor:
-                first = step - step % self.redraw_every
-                drawn = [
-                    sample_wisharts(task, samples, generator=generator(self.seed, run, first)) for run in ensemble.runs
-                ]
-                return ensemble.call("mean_risk", torch.stack(drawn), task, in_dims=(0, None))
+                wisharts = drawn(step - step % self.redraw_every, ensemble.runs)
+                return ensemble.call("mean_risk", wisharts, task, in_dims=(0, None))
 
             return conditional
 
