@@ -36,8 +36,12 @@ def catalogue() -> dict[str, Claim]:
         MissingExtra: if torch is not installed.
     """
     _load("claims")
-    place = {family: index for index, family in enumerate(FAMILIES)}
-    return dict(sorted(registry().items(), key=lambda item: place.get(item[1].family, len(FAMILIES))))
+    return dict(sorted(registry().items(), key=lambda item: family_place(item[1].family)))
+
+
+def family_place(family: str) -> int:
+    """Where a family stands in a listing; those of users come last."""
+    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
 
 
 def catalogue_markdown() -> str:

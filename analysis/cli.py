@@ -139,13 +139,10 @@ def figure_command(
 ) -> None:
     """Draw theory-vs-empirics figures, each with a CSV of what it shows."""
     known = _installed(figures)
-    for name in names or []:
-        if name not in known:
-            _fail(unknown("figure", name, known))
+    chosen = _named("figure", names or list(known), known)
     if format not in ("png", "pdf", "svg"):
         _fail(f"--format must be png, pdf or svg, got {format!r}")
     with _session(store, jobs) as (kept, executor, progress):
-        chosen = [known[name] for name in dict.fromkeys(names or known)]
         _make(chosen, out, format, budget, seed, kept, executor, progress)
 
 
@@ -164,9 +161,7 @@ def reproduce_command(
     The paper budget has the published hyper-parameters.
     """
     known = {name: figure for name, figure in _installed(figures).items() if figure.published}
-    for name in names or []:
-        if name not in known:
-            _fail(unknown("reproduction", name, known))
+    chosen = _named("reproduction", names or [], known)
     families = dict.fromkeys(figure.family for figure in known.values())
     if family is not None and family not in families:
         _fail(unknown("family", family, families))
@@ -178,7 +173,6 @@ def reproduce_command(
             table.add_row(figure.name, figure.family, figure.published, figure.caption)
         _console().print(table)
         return
-    chosen = [known[name] for name in dict.fromkeys(names or [])]
     chosen += [figure for figure in known.values() if figure.family == family and figure not in chosen]
     with _session(store, jobs) as (kept, executor, progress):
         drawn = _make(chosen, out, "png", budget, seed, kept, executor, progress)
@@ -229,6 +223,14 @@ def _make(
         image, *tables = drawn.files
         typer.echo(f"wrote {image} and {' and '.join(table.name for table in tables)}")
     return written
+
+
+def _named(what: str, names: list[str], known: Mapping[str, Figure]) -> list[Figure]:
+    """The figures of these names, each once; a name that is not there ends with exit code 2."""
+    for name in names:
+        if name not in known:
+            _fail(unknown(what, name, known))
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def _chosen(names: list[str], family: str | None) -> list[Claim]:

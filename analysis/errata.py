@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.catalogue import FAMILIES, catalogue
+from analysis.catalogue import catalogue, family_place
 
 REGRESSION = "code published with 2306.00297 and 2310.01082"
 MEMORIZATION = "code published with 2411.10115"
@@ -174,7 +174,7 @@ def errata() -> list[Erratum]:
         if claim.published
     ]
     entries = [*claims, *NOTES]
-    return sorted(entries, key=lambda entry: FAMILIES.index(entry.family))
+    return sorted(entries, key=lambda entry: family_place(entry.family))
 
 
 def errata_markdown() -> str:
