@@ -92,7 +92,8 @@ class TrainNextTokenModel:
 
     @property
     def _dtype(self) -> torch.dtype:
-        return torch.float64 if self.precision == "float64" else torch.float32
+        dtype: torch.dtype = getattr(torch, self.precision)
+        return dtype
 
     def tasks(self) -> list[NgramTask]:
         """The law of every run, or the one of all."""

@@ -91,7 +91,7 @@ def loss(budget: Budget, seed: int) -> Any:
         for label, setting in (("clipped", mode), ("unclipped", free))
         for rate in rates
     }
-    last = of_budget(budget, 100, 500, 1000)
+    last = rate_sweep(mode, "Adam", rates[0], budget, seed).training.steps
     lines = [Series("zero predictor", "trivial", [rates[0], rates[-1]], np.full(2, zero_predictor_risk(mode.task)))]
     for optimizer in OPTIMIZERS:
         for label in ("clipped", "unclipped"):

@@ -200,12 +200,9 @@ def rotation_job(budget: Budget, seed: int, *, value_block: str) -> TrainLinearT
     prompts with a free value block, 7.6 with none, and 80 or more before the loss is below 0.02.
     """
     free = value_block == "free"
-    if budget is Budget.PAPER:
-        steps, rate, halve = (100_000, 0.1, 4000) if free else (30_000, 0.02, 2000)
-        samples, start, redraw = 1400 if free else 2700, 1e-4, 100
-    else:
-        steps, rate, start = of_budget(budget, 900, 5000, 0), 0.05, 0.02
-        halve, samples, redraw = steps // 6, of_budget(budget, 250, 1000, 0), 1
+    paper = (100_000, 0.1, 4000, 1400) if free else (30_000, 0.02, 2000, 2700)
+    steps, rate, halve, samples = of_budget(budget, (900, 0.05, 150, 250), (5000, 0.05, 833, 1000), paper)
+    start, redraw = of_budget(budget, (0.02, 1), (0.02, 1), (1e-4, 100))
     return TrainLinearTransformer(
         task=rotated_task(),
         layers=3,
