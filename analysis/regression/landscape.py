@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from analysis.engine.training import Training, generator, train
+from analysis.engine.trained import Trained
+from analysis.engine.training import Objective, Training, generator, train
 from analysis.regression.experiments import INITIAL_STREAM
 from models.ensemble import Ensemble
 from models.regression import (
@@ -62,7 +64,74 @@ def published_condition_number(diagonal: Any) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainAlongLandscape:
+class _Observed:
+    """What trainings with an observed landscape share: the fields that say what is observed, and the observing."""
+
+    training: Training
+    batch: int = 1000
+    runs: int = 6
+    held_out: int = 1000
+    designs: int = 1000
+    smoothness: bool = False
+    condition_at: tuple[int, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.integer("batch", self.batch, at_least=1)
+        checks.integer("runs", self.runs, at_least=1)
+        checks.integer("held_out", self.held_out, at_least=1)
+        checks.integer("designs", self.designs, at_least=1, at_most=self.held_out)
+        for step in self.condition_at:
+            if step % self.training.record_every or not 0 <= step < self.training.steps:
+                raise ValueError(
+                    f"condition_at must hold multiples of record_every={self.training.record_every} from 0 to below "
+                    f"{self.training.steps} steps, got {step}"
+                )
+
+    def _train(
+        self,
+        ensemble: Ensemble,
+        objective: Objective,
+        losses: Callable[[Ensemble], torch.Tensor],
+        curvatures: Callable[[Ensemble], list[Curvature]],
+    ) -> tuple[Trained, dict[str, Any]]:
+        """Train; return what was trained, and the course (recorded steps, runs).
+
+        Args:
+            ensemble, objective: As `train` takes them.
+            losses: The held-out loss of each run.
+            curvatures: The curvature of each run's loss on the fixed designs.
+        """
+
+        def observe(ensemble: Ensemble, step: int, update: torch.Tensor | None) -> dict[str, Any]:
+            with torch.no_grad():
+                seen: dict[str, Any] = {"losses": losses(ensemble)}
+            nothing = np.full(self.runs, np.nan)
+            condition = update is not None and step in self.condition_at
+            found = curvatures(ensemble) if condition or self.smoothness else []
+            if self.smoothness:
+                seen["gradient_norms"] = np.array([float(curvature.gradient.norm()) for curvature in found])
+                seen["smoothness"] = nothing if update is None else along(found, update)
+            if self.condition_at:
+                diagonals = [curvature.hessian_diagonal().numpy() for curvature in found] if condition else []
+                counts = {"condition": _condition_number, "published_condition": published_condition_number}
+                for name, count in counts.items():
+                    seen[name] = np.array([count(diagonal) for diagonal in diagonals]) if condition else nothing
+            return seen
+
+        trained = train(ensemble, objective, self.training, observe=observe)
+        curve = trained.curve
+        return trained, {
+            "steps": curve.steps,
+            "batch_losses": curve.losses,
+            "batch_gradient_norms": curve.gradient_norms,
+            "outcomes": list(trained.outcomes),
+            **curve.observed,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainAlongLandscape(_Observed):
     """An ensemble of linear transformers trained on fresh noise-free prompts, with its landscape observed on the way.
 
     All runs are one tensor program; run r starts from and is shown the same draws whatever the optimizer, so that runs
@@ -84,29 +153,9 @@ class TrainAlongLandscape:
     """
 
     task: RegressionTask
-    training: Training
     layers: int = 3
     value_block: Literal["free", "zero"] = "free"
-    batch: int = 1000
-    runs: int = 6
     init_scale: float = 0.05
-    held_out: int = 1000
-    designs: int = 1000
-    smoothness: bool = False
-    condition_at: tuple[int, ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks.integer("batch", self.batch, at_least=1)
-        checks.integer("runs", self.runs, at_least=1)
-        checks.integer("held_out", self.held_out, at_least=1)
-        checks.integer("designs", self.designs, at_least=1, at_most=self.held_out)
-        for step in self.condition_at:
-            if step % self.training.record_every or not 0 <= step < self.training.steps:
-                raise ValueError(
-                    f"condition_at must hold multiples of record_every={self.training.record_every} from 0 to below "
-                    f"{self.training.steps} steps, got {step}"
-                )
 
     def run(self) -> dict[str, Any]:
         """Train; return the course (recorded steps, runs) and the final weights.
@@ -142,43 +191,18 @@ class TrainAlongLandscape:
             errors = prediction_errors(instances, weights["key_query"], weights.get("value"), self.layers)
             return errors.square().mean(-1)
 
-        def observe(ensemble: Ensemble, step: int, update: torch.Tensor | None) -> dict[str, Any]:
-            with torch.no_grad():
-                seen: dict[str, Any] = {"losses": ensemble.call("mean_risk", wisharts, self.task)}
-            condition = update is not None and step in self.condition_at
-            curvatures = (
-                [risk_curvature(module, wisharts[: self.designs], self.task) for module in ensemble.modules()]  # type: ignore[arg-type]
-                if condition or self.smoothness
-                else []
-            )
-            return {**seen, **self._curvature(curvatures, update, condition)}
+        def losses(ensemble: Ensemble) -> torch.Tensor:
+            return ensemble.call("mean_risk", wisharts, self.task)
 
-        trained = train(ensemble, objective, self.training, observe=observe)
-        curve = trained.curve
+        def curvatures(ensemble: Ensemble) -> list[Curvature]:
+            return [risk_curvature(module, wisharts[: self.designs], self.task) for module in ensemble.modules()]  # type: ignore[arg-type]
+
+        trained, course = self._train(ensemble, objective, losses, curvatures)
         return {
-            "steps": curve.steps,
-            "batch_losses": curve.losses,
-            "batch_gradient_norms": curve.gradient_norms,
-            "outcomes": list(trained.outcomes),
+            **course,
             "key_query": trained.parameters["key_query"],
             "value": trained.parameters.get("value"),
-            **curve.observed,
         }
-
-    def _curvature(
-        self, curvatures: list[Curvature], update: torch.Tensor | None, condition: bool
-    ) -> dict[str, np.ndarray]:
-        seen = {}
-        nothing = np.full(self.runs, np.nan)
-        if self.smoothness:
-            seen["gradient_norms"] = np.array([float(curvature.gradient.norm()) for curvature in curvatures])
-            seen["smoothness"] = nothing if update is None else along(curvatures, update)
-        if self.condition_at:
-            diagonals = [curvature.hessian_diagonal().numpy() for curvature in curvatures] if condition else []
-            counts = {"condition": _condition_number, "published_condition": published_condition_number}
-            for name, count in counts.items():
-                seen[name] = np.array([count(diagonal) for diagonal in diagonals]) if condition else nothing
-        return seen
 
 
 def _condition_number(diagonal: np.ndarray) -> float:
@@ -266,7 +290,7 @@ class GradientNoise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainFeatureTransformer:
+class TrainFeatureTransformer(_Observed):
     """An ensemble of `FeatureTransformer` trained on fresh prompts, with the landscape of the loss on fixed prompts.
 
     Run r has features of its own to find; training and observation see the same ones.
@@ -289,20 +313,9 @@ class TrainFeatureTransformer:
     layers: int = 3
     hidden: int = 30
     init_scale: float = 0.1
-    training: Training
     batch: int = 2000
     runs: int = 5
-    held_out: int = 1000
     designs: int = 200
-    smoothness: bool = False
-    condition_at: tuple[int, ...] = ()
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        checks.integer("batch", self.batch, at_least=1)
-        checks.integer("runs", self.runs, at_least=1)
-        checks.integer("held_out", self.held_out, at_least=1)
-        checks.integer("designs", self.designs, at_least=1, at_most=self.held_out)
 
     def run(self) -> dict[str, Any]:
         """Train; return the course (recorded steps, runs), named as by `TrainAlongLandscape`."""
@@ -335,30 +348,14 @@ class TrainFeatureTransformer:
         def objective(ensemble: Ensemble, step: int) -> torch.Tensor:
             return ensemble.call("loss", *prompts(self.batch, step, ensemble.runs), in_dims=(0, 0))
 
-        def observe(ensemble: Ensemble, step: int, update: torch.Tensor | None) -> dict[str, Any]:
-            with torch.no_grad():
-                seen: dict[str, Any] = {"losses": ensemble.call("loss", *fixed, in_dims=(0, 0))}
-            nothing = np.full(self.runs, np.nan)
-            condition = update is not None and step in self.condition_at
-            curvatures = []
-            if condition or self.smoothness:
-                for run, module in enumerate(ensemble.modules()):
-                    loss = module.loss(*(part[run, : self.designs] for part in fixed))  # type: ignore[operator]
-                    curvatures.append(Curvature(loss, module.parameters()))
-            if self.smoothness:
-                seen["gradient_norms"] = np.array([float(curvature.gradient.norm()) for curvature in curvatures])
-                seen["smoothness"] = nothing if update is None else along(curvatures, update)
-            if self.condition_at:
-                numbers = [_condition_number(c.hessian_diagonal().numpy()) for c in curvatures] if condition else []
-                seen["condition"] = np.array(numbers) if condition else nothing
-            return seen
+        def losses(ensemble: Ensemble) -> torch.Tensor:
+            return ensemble.call("loss", *fixed, in_dims=(0, 0))
 
-        trained = train(ensemble, objective, self.training, observe=observe)
-        curve = trained.curve
-        return {
-            "steps": curve.steps,
-            "batch_losses": curve.losses,
-            "batch_gradient_norms": curve.gradient_norms,
-            "outcomes": list(trained.outcomes),
-            **curve.observed,
-        }
+        def curvatures(ensemble: Ensemble) -> list[Curvature]:
+            found = []
+            for run, module in enumerate(ensemble.modules()):
+                loss = module.loss(*(part[run, : self.designs] for part in fixed))  # type: ignore[operator]
+                found.append(Curvature(loss, module.parameters()))
+            return found
+
+        return self._train(ensemble, objective, losses, curvatures)[1]

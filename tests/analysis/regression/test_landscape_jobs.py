@@ -237,6 +237,7 @@ def test_features_are_trained_and_observed_on_the_same_task():
         (lambda: GradientNoise(task=TASK, batches=1), "batches must be"),
         (lambda: GradientNoise(task=TASK, batch=0), "batch must be"),
         (lambda: feature_job(designs=7), "designs must be"),
+        (lambda: feature_job(condition_at=(1000,)), "condition_at must hold multiples"),
     ],
 )
 def test_bad_fields_are_named(call, message):
