@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 
@@ -466,3 +467,13 @@ def attention_only_logits(contexts, tokens, positions, heads, unembedding):
         mixed = np.einsum("ts,tsi->ti", attention_weights(inputs, query, key), inputs)
         total += mixed @ value.T @ output.T
     return total @ unembedding.T
+
+
+def turned(task: RegressionTask, u: np.ndarray) -> RegressionTask:
+    """The task with covariates and weights turned by an orthogonal u."""
+
+    def by_u(matrix: np.ndarray) -> np.ndarray:
+        rotated = u @ matrix @ u.T
+        return (rotated + rotated.T) / 2
+
+    return replace(task, covariance=by_u(task.covariance_matrix), weight_covariance=by_u(task.weight_covariance_matrix))

@@ -99,14 +99,7 @@ def test_equals_sample_mean(law, shape):
 def test_rotations_leave_the_noise(data, task):
     """Turning x, w and A by U changes nothing."""
     u, a = data.draw(orthogonal_matrices(task.dim)), data.draw(square_matrices(task.dim))
-
-    def rotated(matrix):
-        return (u @ matrix @ u.T + (u @ matrix @ u.T).T) / 2
-
-    other = RegressionTask(
-        task.dim, task.context_length, rotated(task.covariance_matrix), rotated(task.weight_covariance_matrix),
-        task.noise_variance, task.covariate_law, task.gamma_shape,
-    )  # fmt: skip
+    other = references.turned(task, u)
     before, after = gradient_noise(task, a), gradient_noise(other, u @ a @ u.T)
     assert after.second_moment == pytest.approx(before.second_moment, rel=1e-9)
     assert after.mean_square == pytest.approx(before.mean_square, rel=1e-8, abs=1e-9 * before.second_moment)

@@ -72,14 +72,7 @@ def test_hessian_is_the_change_of_the_gradient(data, task):
 def test_rotations_turn_gradient_and_hessian(data, task):
     """With Σ, Ψ and A turned by U the gradient is turned and the spectrum stays."""
     u, a = data.draw(orthogonal_matrices(task.dim)), data.draw(square_matrices(task.dim))
-
-    def rotated(matrix):
-        return (u @ matrix @ u.T + (u @ matrix @ u.T).T) / 2
-
-    other = RegressionTask(
-        task.dim, task.context_length, rotated(task.covariance_matrix), rotated(task.weight_covariance_matrix),
-        task.noise_variance, task.covariate_law, task.gamma_shape,
-    )  # fmt: skip
+    other = references.turned(task, u)
     gradient = one_layer_gradient(task, a)
     np.testing.assert_allclose(
         one_layer_gradient(other, u @ a @ u.T), u @ gradient @ u.T, rtol=0, atol=1e-11 * (1 + np.abs(gradient).max())
