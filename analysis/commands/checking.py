@@ -1,0 +1,142 @@
+"""``plumbline check``: the verdict table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from analysis.catalogue import figures
+from analysis.commands.drawing import draw
+from analysis.commands.shared import (
+    DEFAULT_JOBS,
+    DEFAULT_STORE,
+    BudgetOption,
+    JobsOption,
+    SeedOption,
+    StoreOption,
+    console,
+    installed_catalogue,
+    session,
+    usage,
+)
+from analysis.engine.check import ClaimResult, check, replay_command, write_witnesses
+from analysis.engine.claim import Budget, Claim, select
+from analysis.engine.verdict import Outcome
+from analysis.own_claims import load_claims
+
+COLOURS = {
+    Outcome.CONSISTENT: "green",
+    Outcome.REFUTED: "red",
+    Outcome.INCONCLUSIVE: "yellow",
+    Outcome.NOT_APPLICABLE: "dim",
+}
+
+
+def check_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Claims, or Python files with claims of yours; none: all.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+    budget: BudgetOption = Budget.QUICK,
+    seed: SeedOption = 0,
+    jobs: JobsOption = DEFAULT_JOBS,
+    store: StoreOption = str(DEFAULT_STORE),
+    figures_dir: Annotated[Path | None, typer.Option("--figures", help="Also draw the figures there.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all verdicts to this file.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Also fail on INCONCLUSIVE.")] = False,
+) -> None:
+    """Hold claims, and their rivals, against trained models.
+
+    Exit code: 0 nothing refuted; 1 something refuted or not computable (with --strict: or inconclusive); 2 bad usage.
+    """
+    installed_catalogue()
+    chosen = usage(lambda: _chosen(names or [], family))
+    with session(store, jobs) as (kept, executor, progress):
+        results = check(chosen, budget=budget, seed=seed, store=kept, executor=executor, progress=progress)
+        progress.stop()
+        _print_results(results)
+        if json_file is not None:
+            report = {"budget": str(budget), "seed": seed, "claims": [result.to_json() for result in results]}
+            json_file.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        folder = (DEFAULT_STORE if store == "none" else Path(store)).parent / "witnesses"
+        known = {claim.name: claim for claim in chosen}
+        for name, path in write_witnesses(results, folder, budget=budget, seed=seed).items():
+            typer.echo(f"witness of {name}: {path}\n  replay: {replay_command(known[name], budget=budget, seed=seed)}")
+        if figures_dir is not None:
+            families = {claim.family for claim in chosen}
+            wanted = [figure for figure in figures().values() if figure.family in families]
+            draw(wanted, figures_dir, "png", budget, seed, kept, executor, progress)
+    outcomes = [result.verdict.outcome for result in results]
+    failed = Outcome.REFUTED in outcomes or any(result.error for result in results)
+    raise typer.Exit(1 if failed or (strict and Outcome.INCONCLUSIVE in outcomes) else 0)
+
+
+def _chosen(names: list[str], family: str | None) -> list[Claim]:
+    """The named claims, those in the named files, or all."""
+    files = [name for name in names if name.endswith(".py")]
+    own = [claim for file in files for claim in load_claims(file)]
+    plain = [name for name in names if name not in files]
+    return own if own and not plain else [*own, *select(plain, family)]
+
+
+def _print_results(results: list[ClaimResult]) -> None:
+    terminal = console()
+    table = Table(title=None, pad_edge=False)
+    table.add_column("claim")
+    table.add_column("verdict")
+    table.add_column("off by", justify="right")
+    table.add_column("margin", justify="right")
+    table.add_column("nearest rival")
+    table.add_column("verdict")
+    table.add_column("off by", justify="right")
+    several = len({result.claim.family for result in results}) > 1
+    family = None
+    for result in results:
+        if several and result.claim.family != family:
+            family = result.claim.family
+            table.add_section()
+            table.add_row(f"[bold]{family}[/]")
+        verdict = result.verdict
+        row = [result.claim.name, _coloured(verdict.outcome), _short(verdict.discrepancy), _short(verdict.margin)]
+        rival = _nearest_rival(result)
+        if rival is None:
+            row += ["", "", ""]
+        else:
+            row += [rival, _coloured(result.rivals[rival].outcome), _short(result.rivals[rival].discrepancy)]
+        table.add_row(*row)
+    terminal.print(table)
+    for result in results:
+        if result.verdict.outcome is not Outcome.CONSISTENT:
+            terminal.print(f"{result.claim.name}: {result.verdict.reason}", highlight=False, markup=False)
+        if result.error:
+            typer.echo(result.error, err=True)
+        for case in result.cases:
+            if case.note:
+                terminal.print(f"{result.claim.name} ({case.label}): {case.note}", highlight=False, markup=False)
+    counts = {outcome: sum(result.verdict.outcome is outcome for result in results) for outcome in Outcome}
+    rivals = [verdict for result in results for verdict in result.rivals.values()]
+    refuted = sum(verdict.outcome is Outcome.REFUTED for verdict in rivals)
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    terminal.print(f"{len(results)} claims: {summary}; {refuted} of {len(rivals)} rivals refuted", highlight=False)
+
+
+def _nearest_rival(result: ClaimResult) -> str | None:
+    """A rival that survives, otherwise the one refuted most narrowly."""
+
+    def distance(name: str) -> tuple[bool, float]:
+        verdict = result.rivals[name]
+        return verdict.outcome is Outcome.REFUTED, abs(verdict.discrepancy or float("inf"))
+
+    return min(result.rivals, key=distance, default=None)
+
+
+def _coloured(outcome: Outcome) -> str:
+    return f"[{COLOURS[outcome]}]{outcome.upper()}[/]"
+
+
+def _short(number: float | None) -> str:
+    return "" if number is None else f"{number:.2g}"

@@ -1,0 +1,107 @@
+"""What the commands share: options, the session with its store and workers, the terminal, bad usage."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from analysis.catalogue import MissingExtra, catalogue
+from analysis.engine.claim import Budget
+from analysis.engine.executors import process_pool
+from analysis.engine.store import Store, StoreError
+
+DEFAULT_STORE = Path(".plumbline") / "store.sqlite"
+INTERRUPTED = 130
+
+BudgetOption = Annotated[Budget, typer.Option("--budget", help="quick: seconds; standard: minutes; paper: full size.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="All randomness derives from it.")]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, help="Worker processes; 1 runs in this process.")]
+# Beyond four, starting a worker (it imports torch) costs more than the catalogue's jobs are worth.
+DEFAULT_JOBS = min(os.cpu_count() or 1, 4)
+StoreOption = Annotated[str, typer.Option("--store", help="SQLite file of results; 'none' keeps nothing.")]
+
+
+class Bar:
+    """A progress bar on a terminal's standard error, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task: Any = None
+
+    def __call__(self, done: int, total: int, label: str) -> None:
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task(label, total=total)
+        self._progress.update(self._task, completed=done, total=total, description=label)
+
+    def stop(self) -> None:
+        """Take the bar off the screen; the next call starts a new one."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._progress.stop()
+            self._task = None
+
+
+@contextmanager
+def session(store: str, jobs: int) -> Iterator[tuple[Store, Any, Bar]]:
+    """Store, executor and progress bar; Ctrl-C ends at once and says how to go on."""
+    bar = Bar()
+    try:
+        with ExitStack() as stack:
+            kept = stack.enter_context(Store(None if store == "none" else store))
+            executor = stack.enter_context(process_pool(jobs)) if jobs > 1 else None
+            stack.callback(bar.stop)
+            yield kept, executor, bar
+    except StoreError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        bar.stop()
+        where = "nothing was kept (--store none)" if store == "none" else f"what is done is kept in {store}"
+        typer.echo(f"\ninterrupted: {where}; run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def installed(load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except MissingExtra as error:
+        fail(str(error))
+
+
+def installed_catalogue() -> Mapping[str, Any]:
+    return installed(catalogue)
+
+
+def usage(choose: Callable[[], list[Any]]) -> list[Any]:
+    """Bad names end with exit code 2."""
+    try:
+        return choose()
+    except ValueError as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
+
+
+def console() -> Console:
+    """The terminal's width; where there is none, wide enough that tables do not wrap."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
