@@ -306,6 +306,7 @@ class TrainFeatureTransformer(_Observed):
         smoothness: Observe the directional smoothness and the gradient at each recorded step.
         condition_at: Steps at which the robust condition number is taken; multiples of ``record_every``.
         seed: Seed of starts, targets and prompts.
+        precision: Of parameters and prompts; the published code has float32.
     """
 
     dim: int = 5
@@ -316,21 +317,33 @@ class TrainFeatureTransformer(_Observed):
     batch: int = 2000
     runs: int = 5
     designs: int = 200
+    precision: Literal["float64", "float32"] = "float64"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.one_of("precision", self.precision, ("float64", "float32"))
 
     def run(self) -> dict[str, Any]:
         """Train; return the course (recorded steps, runs), named as by `TrainAlongLandscape`."""
         torch.set_num_threads(1)
+        dtype = getattr(torch, self.precision)
         starts = [generator(self.seed, run, INITIAL_STREAM) for run in range(self.runs)]
         ensemble = Ensemble(
             [
                 FeatureTransformer(
-                    self.layers, self.dim, hidden=self.hidden, init_scale=self.init_scale, generator=start
+                    self.layers,
+                    self.dim,
+                    hidden=self.hidden,
+                    init_scale=self.init_scale,
+                    generator=start,
+                    dtype=dtype,
                 )
                 for start in starts
-            ]
+            ],
+            dtype=dtype,
         )
         targets = [
-            ReluFeatures(self.dim, self.hidden, generator=generator(self.seed, run, TARGET_STREAM))
+            ReluFeatures(self.dim, self.hidden, generator=generator(self.seed, run, TARGET_STREAM), dtype=dtype)
             for run in range(self.runs)
         ]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from models.memorization.attention_tables import prefix_attention, token_attention
-from models.memorization.fused import perceptron
 from models.memorization.next_token_model import NextTokenModel
 from models.memorization.transformers import Uniform, head_tables, mixed_values
+from models.perceptron import perceptron
 from theory import checks
 
 
@@ -249,4 +249,4 @@ class MLPTransformer(CompressedAttentionTransformer):
         return f"{super().extra_repr()}, width={self.width}"
 
     def _after_attention(self, residual: Tensor, layer: int) -> Tensor:
-        return residual + perceptron(residual, self.inner[layer], self.bias[layer], self.outer[layer])
+        return residual + perceptron(residual, self.inner[layer], self.bias[layer], self.outer[layer], "gelu")

@@ -6,12 +6,12 @@ cache: a batch of runs written with one tensor program each step moves tens of m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu
+
+from models.by_run import ByRun
 
 
 def cross_entropy(unembedding: Tensor, states: Tensor, joint: Tensor) -> Tensor:
@@ -25,26 +25,7 @@ def attention_of_two(query: Tensor, inputs: list[Tensor], values: list[Tensor]) 
     return _AttentionOfTwo.apply(*(tensor.unsqueeze(0) for tensor in tables))[0].squeeze(0)
 
 
-def perceptron(states: Tensor, inner: Tensor, bias: Tensor, outer: Tensor) -> Tensor:
-    """W_2 GELU(W_1 r + b) from r (d, T), W_1 (w, d), b (w,), W_2 (d, w): a tensor (d, T)."""
-    return _Perceptron.apply(*(tensor.unsqueeze(0) for tensor in (states, inner, bias, outer)))[0].squeeze(0)
-
-
-class _ByRun(torch.autograd.Function):
-    """A function of tensors with a leading run axis; under vmap the vectorised axis joins it."""
-
-    @classmethod
-    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> Any:
-        size = info.batch_size
-        moved = (
-            tensor.unsqueeze(0).expand(size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
-            for tensor, axis in zip(tensors, in_dims, strict=True)
-        )
-        outputs = cls.apply(*(tensor.flatten(0, 1) for tensor in moved))
-        return tuple(output.unflatten(0, (size, -1)) for output in outputs), (0,) * len(outputs)
-
-
-class _CrossEntropy(_ByRun):
+class _CrossEntropy(ByRun):
     @staticmethod
     def forward(unembedding: Tensor, states: Tensor, joint: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         losses = states.new_empty(len(states))
@@ -78,7 +59,7 @@ class _CrossEntropy(_ByRun):
         return grad * by_unembedding, grad * by_states, None
 
 
-class _AttentionOfTwo(_ByRun):
+class _AttentionOfTwo(ByRun):
     """Tables of all heads are one matrix, (t_1, heads t_2), so that scores and their gradients are single products."""
 
     @staticmethod
@@ -141,49 +122,3 @@ def _attention_of_two(query: Tensor, x_1: Tensor, x_2: Tensor, value_1: Tensor, 
     own = (x_2.unsqueeze(1) * query).sum(2)
     weight = (x_1.mT.unsqueeze(1) @ query - own.unsqueeze(2)).sigmoid()
     return torch.einsum("rhij,rimh->rmij", weight, value_1) + torch.einsum("rhij,rjmh->rmij", 1 - weight, value_2)
-
-
-class _Perceptron(_ByRun):
-    """Some hundred contexts at a time: the hidden units of all of them are the largest table of the model."""
-
-    @staticmethod
-    def forward(states: Tensor, inner: Tensor, bias: Tensor, outer: Tensor) -> tuple[Tensor]:
-        total = states.new_empty(states.shape[0], outer.shape[1], states.shape[2])
-        for run, part in _parts(states, inner):
-            hidden = torch.addmm(bias[run].unsqueeze(1), inner[run], states[run, :, part])
-            torch.mm(outer[run], gelu(hidden), out=total[run, :, part])
-        return (total,)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor]) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        states, inner, bias, outer = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return torch.func.vjp(_perceptron, states, inner, bias, outer)[1](grad)
-        by_states = torch.empty_like(states)
-        by_inner, by_bias, by_outer = (torch.zeros_like(weight) for weight in (inner, bias, outer))
-        for run, part in _parts(states, inner):
-            hidden = torch.addmm(bias[run].unsqueeze(1), inner[run], states[run, :, part])
-            by_outer[run].addmm_(grad[run, :, part], gelu(hidden).mT)
-            by_hidden = torch.ops.aten.gelu_backward(outer[run].mT @ grad[run, :, part], hidden)
-            by_inner[run].addmm_(by_hidden, states[run, :, part].mT)
-            by_bias[run] += by_hidden.sum(1)
-            torch.mm(inner[run].mT, by_hidden, out=by_states[run, :, part])
-        return by_states, by_inner, by_bias, by_outer
-
-
-def _parts(states: Tensor, inner: Tensor) -> Iterator[tuple[int, slice]]:
-    """Every run, and slices of its contexts with some 2^17 hidden units each."""
-    runs, _, contexts = states.shape
-    size = max(64, 2**17 // inner.shape[1])
-    for run in range(runs):
-        for start in range(0, contexts, size):
-            yield run, slice(start, start + size)
-
-
-def _perceptron(states: Tensor, inner: Tensor, bias: Tensor, outer: Tensor) -> Tensor:
-    """The same, as one tensor program that can be differentiated any number of times."""
-    return outer @ gelu(inner @ states + bias.unsqueeze(-1))

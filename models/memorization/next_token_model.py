@@ -72,7 +72,7 @@ class NextTokenModel(nn.Module):
             joint: J = ρ_t P_ti (N^S, N), see `joint_law`; taken for a constant.
 
         Raises:
-            ValueError: on another shape or non-finite entries.
+            ValueError: on another shape, another dtype than the parameters', or non-finite entries.
 
         Example:
             >>> from theory.memorization import uniform_law
@@ -82,6 +82,8 @@ class NextTokenModel(nn.Module):
             0.69314718056
         """
         joint = tensor("joint", joint, (self.vocab_size**self.context_length, self.vocab_size))
+        if joint.dtype != self.unembedding.dtype:
+            raise ValueError(f"joint must be of the parameters' dtype {self.unembedding.dtype}, got {joint.dtype}")
         return cross_entropy(self.unembedding, self._table_states(), joint.mT)
 
     def divergence(self, law: NgramTask | Tensor) -> Tensor:

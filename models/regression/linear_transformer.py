@@ -14,6 +14,7 @@ from models.regression.mean_risk import mean_risk
 from models.regression.population import full_population_risk, one_step_population_risk
 from models.regression.prompts import Prompts, tokens_of
 from models.regression.recursion import conditional_risks, frame
+from models.regression.small_matrices import layout
 from models.tensors import placement, tensor
 from theory import checks
 from theory.regression.task import RegressionTask, check_task
@@ -157,14 +158,19 @@ class LinearTransformer(nn.Module):
         self._only_linear("from_gram")
         gram = tensor("gram", gram, (None, self.dim + 1, self.dim + 1))
         query = tensor("query", query, (len(gram), self.dim))
-        state = pad(query, (0, 1)).unsqueeze(-1)
+        kernel = layout(self.dim + 1)
+        left, right, product = kernel.left, kernel.right, kernel.product
+        g, state = kernel.stack(gram), kernel.stack(pad(query, (0, 1)).unsqueeze(-1))
         for layer in range(self.layers):
-            p, q = self._matrices(layer)
-            attended = _attended(p, gram, q)
-            state = state + attended @ state
-            half = gram + attended @ gram
-            gram = half + half @ attended.mT
-        return -state[:, self.dim, 0]
+            heads = [*zip(*self._matrices(layer), strict=True)]
+            if layer == self.layers - 1:  # what the examples become is not read any more
+                state = state + sum(left(p, product(g, left(q, state))) for p, q in heads)
+                break
+            attended = torch.stack([right(left(p, g), q) for p, q in heads]).sum(0)
+            state = state + product(attended, state)
+            half = g + product(attended, g)
+            g = half + product(half, kernel.transpose(attended))
+        return -kernel.matrices(state)[:, self.dim, 0]
 
     def conditional_risk(self, wishart: Tensor, task: RegressionTask) -> Tensor:
         r"""Return the risk given W = (1/n) ∑ x_i x_i^T: query, weight vector and label noise integrated out exactly.

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.perceptron import perceptron
 from models.regression.linear_transformer import LinearTransformer
 from models.regression.prompts import Prompts, tokens_of
 from models.tensors import placement
@@ -60,8 +61,8 @@ class ReluFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """φ of each row of x (..., d)."""
-        hidden = nn.functional.linear(x, self.inner, self.inner_bias).relu()
-        return nn.functional.linear(hidden, self.outer, self.outer_bias)
+        rows = perceptron(x.flatten(0, -2).mT, self.inner, self.inner_bias, self.outer, "relu").mT + self.outer_bias
+        return rows.unflatten(0, x.shape[:-1])
 
 
 class FeatureTransformer(nn.Module):

@@ -437,6 +437,15 @@ MUTATIONS = [
         "models/regression/relu_features",
         "test_relu_features",
         ("/ examples.shape[1], z[:, -1", "/ tokens.shape[1], z[:, -1"),
-        ("self.inner_bias).relu()", "self.inner_bias).tanh()"),
+        ('self.outer, "relu")', 'self.outer, "gelu")'),
+        (".mT + self.outer_bias", ".mT - self.outer_bias"),
+    ),
+    *of(
+        "models/regression/linear_transformer",
+        "test_linear_transformer",
+        ("if layer == self.layers - 1:", "if layer == self.layers - 2:"),
+        ("half = g + product", "half = g - product"),
+        ("product(half, kernel.transpose(attended))", "product(half, attended)"),
+        ("-kernel.matrices(state)[:, self.dim", "-kernel.matrices(state)[:, 0"),
     ),
 ]  # fmt: skip

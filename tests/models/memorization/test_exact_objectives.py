@@ -18,7 +18,7 @@ from models.memorization import (
     SequenceEncoder,
     joint_law,
 )
-from models.memorization.fused import _perceptron, cross_entropy, perceptron
+from models.memorization.fused import cross_entropy
 from tests.strategies import ngram_tasks, seeds
 from theory.memorization import NgramTask, conditional_entropy, geometric_law, lookup_table, uniform_divergence
 
@@ -182,27 +182,13 @@ def test_bad_laws_are_named():
             method(torch.ones(3, 9, dtype=torch.float64))
         with pytest.raises(ValueError, match="must be an NgramTask"):
             method(np.ones((9, 3)))
-    for bad, message in ((torch.ones(3, 3).double(), "shape"), (torch.full((9, 3), math.nan), "finite"), (3, "Tensor")):
+    for bad, message in (
+        (torch.ones(3, 3).double(), "shape"),
+        (torch.full((9, 3), math.nan), "finite"),
+        (3, "Tensor"),
+        (torch.ones(9, 3), "dtype"),
+    ):
         with pytest.raises(ValueError, match=f"joint must .*{message}"):
             model.cross_entropy(bad)
     with pytest.raises(ValueError, match="task must be an NgramTask"):
         joint_law(np.ones((9, 3)))
-
-
-def test_the_perceptron_in_parts_is_the_perceptron():
-    """Three parts of 150 contexts, two runs: values, gradients and second derivatives of the plain program."""
-    source = torch.Generator().manual_seed(0)
-    shapes = ((2, 3, 150), (2, 3000, 3), (2, 3000), (2, 3, 3000))
-    inputs = [torch.randn(*shape, generator=source, dtype=torch.float64).requires_grad_() for shape in shapes]
-    weight = torch.randn(2, 3, 150, generator=source, dtype=torch.float64)
-    ends = []
-    for program in (torch.vmap(perceptron), _perceptron):
-        total = program(*inputs)
-        # Written by hand; where derivatives of it are wanted, the plain program takes its place.
-        by_hand = torch.autograd.grad((total * weight).sum(), inputs, retain_graph=True)
-        first = torch.autograd.grad((total * weight).sum(), inputs, create_graph=True)
-        second = torch.autograd.grad(sum((part**2).sum() for part in first), inputs)
-        ends.append([total, *by_hand, *first, *second])
-    for one, other in zip(*ends, strict=True):
-        # Sums of 3,000 terms.
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)

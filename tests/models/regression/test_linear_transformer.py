@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models.ensemble import Ensemble
 from models.regression import LinearTransformer, gram, sample_prompts
+from models.regression.small_matrices import SMALL
 from tests.strategies import orthogonal_matrices, regression_tasks, seeds
 from theory.regression import RegressionTask
 
@@ -98,6 +99,16 @@ def test_from_gram_is_forward(data):
     task, prompts = data.draw(batches())
     model = data.draw(transformers(task.dim))
     query = prompts.tokens[:, -1, : task.dim]
+    assert_equal(model.from_gram(gram(prompts), query).detach(), model(prompts).detach())
+
+
+@pytest.mark.parametrize("dim", [SMALL - 2, SMALL - 1])
+def test_from_gram_in_both_layouts_is_forward(dim):
+    """Samples lie last or first in memory, by the size of the Gram matrices (dim + 1)."""
+    draws = torch.Generator().manual_seed(dim)
+    model = LinearTransformer(3, 2, dim, full=True, init_scale=0.3, generator=draws)
+    prompts = sample_prompts(RegressionTask(dim, 4), 5, generator=draws)
+    query = prompts.tokens[:, -1, :dim]
     assert_equal(model.from_gram(gram(prompts), query).detach(), model(prompts).detach())
 
 
