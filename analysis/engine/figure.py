@@ -100,7 +100,7 @@ class Figure:
 
 
 MANY = 8
-"""So many series in a single panel have their legend below it, where it covers nothing."""
+"""With so many series in a panel, or the same ones in most, one legend stands below, where it covers nothing."""
 
 
 class Drawn(NamedTuple):
@@ -245,16 +245,28 @@ def draw(data: FigureData, path: Path) -> None:
     rows = -(-len(data.panels) // columns)
     with mpl.rc_context(fname=STYLE):
         single = len(data.panels) == 1
-        canvas = Canvas(figsize=(6.4 if single else 3.5 * columns + 0.6, (4.4 if single else 3.1 * rows) + 0.6))
+        counts = [len(panel.series) for panel in data.panels if panel.legend]
+        labels = {series.label for panel in data.panels if panel.legend for series in panel.series}
+        below = max(counts, default=0) >= MANY or (len(labels) > 0 and sum(counts) >= 2 * len(labels))
+        width, height = (6.4, 5.0) if single else (3.5 * columns + 0.6, 3.1 * rows + 0.6 + below * 0.05 * len(labels))
+        canvas = Canvas(figsize=(width, height))
         FigureCanvasAgg(canvas)
         axes = canvas.subplots(rows, columns, squeeze=False).ravel()
+        handles: dict[str, Any] = {}
         for ax, panel in zip(axes, data.panels, strict=False):
-            (_draw_matrix if panel.matrix is not None else _draw_series)(ax, panel)
+            if panel.matrix is not None:
+                _draw_matrix(ax, panel)
+                continue
+            _draw_series(ax, panel, _colours(data.panels if below else [panel]))
+            if panel.series and panel.legend:
+                found, names = ax.get_legend_handles_labels()
+                handles |= dict(zip(names, found, strict=True))
+                if not below:
+                    ax.legend(fontsize=6.5)
         for ax in axes[len(data.panels) :]:
             ax.set_visible(False)
-        if single and len(data.panels[0].series) >= MANY:
-            axes[0].get_legend().remove()
-            canvas.legend(fontsize=6.5, ncols=3, loc="outside lower center")
+        if below:
+            canvas.legend(list(handles.values()), list(handles), fontsize=6.5, ncols=3, loc="outside lower center")
         verdicts = ("\n" if single or len(data.verdicts) > 2 else "  ·  ").join(data.verdicts)
         heading = f"{data.title}\n{verdicts}" if verdicts else data.title
         canvas.suptitle(heading, fontsize=9)
@@ -276,10 +288,15 @@ def _draw_matrix(ax: Any, panel: Panel) -> None:
     ax.figure.colorbar(image, ax=ax, shrink=0.8)
 
 
-def _draw_series(ax: Any, panel: Panel) -> None:
+def _colours(panels: Sequence[Panel]) -> dict[str, str]:
+    """A colour for each group of series: what stands before the colon of their labels."""
     cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
-    groups = [s.label.split(":")[0] for s in panel.series if not s.role.startswith(("rival", "trivial"))]
-    colours = {group: cycle[i % len(cycle)] for i, group in enumerate(dict.fromkeys(groups))}
+    shown = [series for panel in panels for series in panel.series]
+    groups = [s.label.split(":")[0] for s in shown if not s.role.startswith(("rival", "trivial"))]
+    return {group: cycle[i % len(cycle)] for i, group in enumerate(dict.fromkeys(groups))}
+
+
+def _draw_series(ax: Any, panel: Panel, colours: dict[str, str]) -> None:
     for series in panel.series:
         color = colours.get(series.label.split(":")[0], "0.6")
         x, y = np.asarray(series.x, float), np.asarray(series.y, float)
@@ -317,5 +334,3 @@ def _draw_series(ax: Any, panel: Panel) -> None:
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_formatter(NullFormatter())
-    if panel.series and panel.legend:
-        ax.legend(fontsize=6.5, ncols=1 if len(panel.series) < 8 else 2)
