@@ -25,6 +25,7 @@ from analysis.commands.shared import (
 )
 from analysis.engine.check import ClaimResult, check, replay_command, write_witnesses
 from analysis.engine.claim import Budget, Claim, select
+from analysis.engine.files import replacing
 from analysis.engine.verdict import Outcome
 from analysis.own_claims import load_claims
 
@@ -61,7 +62,8 @@ def check_command(
         _print_results(results)
         if json_file is not None:
             report = {"budget": str(budget), "seed": seed, "claims": [result.to_json() for result in results]}
-            json_file.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            with replacing(json_file) as partial:
+                partial.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         folder = (DEFAULT_STORE if store == "none" else Path(store)).parent / "witnesses"
         known = {claim.name: claim for claim in chosen}
         for name, path in write_witnesses(results, folder, budget=budget, seed=seed).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -61,8 +62,9 @@ class Bar:
 
 @contextmanager
 def session(store: str, jobs: int) -> Iterator[tuple[Store, Any, Bar]]:
-    """Store, executor and progress bar; Ctrl-C ends at once and says how to go on."""
+    """Store, executor and progress bar; Ctrl-C and files that cannot be written end it and say how to go on."""
     bar = Bar()
+    where = "nothing was kept (--store none)" if store == "none" else f"what is done is kept in {store}"
     try:
         with ExitStack() as stack:
             kept = stack.enter_context(Store(None if store == "none" else store))
@@ -71,9 +73,12 @@ def session(store: str, jobs: int) -> Iterator[tuple[Store, Any, Bar]]:
             yield kept, executor, bar
     except StoreError as error:
         fail(str(error))
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # the reader of our output has gone: no fault to report
+            raise
+        typer.echo(f"error: {error}; {where}; run the same command again to go on", err=True)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        bar.stop()
-        where = "nothing was kept (--store none)" if store == "none" else f"what is done is kept in {store}"
         typer.echo(f"\ninterrupted: {where}; run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
 

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.engine.claim import Budget, Claim
+from analysis.engine.files import replacing
 from analysis.engine.store import Store
 from analysis.engine.sweep import Progress, drive
 from analysis.engine.verdict import Verdict
@@ -211,7 +212,7 @@ def end_numbers(data: FigureData) -> list[Number]:
 
 def write_csv(data: FigureData, path: Path) -> None:
     """Everything the figure shows, one point or matrix entry a line."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["panel", "series", "role", "x", "y", "low", "high"])
         for panel in data.panels:
@@ -229,7 +230,7 @@ def write_csv(data: FigureData, path: Path) -> None:
 
 def write_numbers(numbers: Sequence[Number], path: Path) -> None:
     """The published numbers, ours and the exact ones, one a line."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Number)])
         writer.writerows(astuple(number) for number in numbers)
@@ -270,7 +271,8 @@ def draw(data: FigureData, path: Path) -> None:
         verdicts = ("\n" if single or len(data.verdicts) > 2 else "  ·  ").join(data.verdicts)
         heading = f"{data.title}\n{verdicts}" if verdicts else data.title
         canvas.suptitle(heading, fontsize=9)
-        canvas.savefig(path)
+        with replacing(path) as partial:
+            canvas.savefig(partial)
 
 
 def _draw_matrix(ax: Any, panel: Panel) -> None:

@@ -101,6 +101,53 @@ def test_check_without_store_leaves_no_file(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+THREE = ("risk-at-another-length", "one-shared-last-token", "expected-finite-sample-excess")
+
+
+def test_the_same_seed_gives_the_same_bytes(run, tmp_path):
+    """Nothing of time, process or store is in the verdicts: here or in two workers, with a store or without."""
+    calls = {"a": ("--jobs", 1, "--store", "none"), "b": ("--jobs", 2), "c": ("--jobs", 1)}
+    for name, options in calls.items():
+        result = run("check", *THREE, "--seed", 3, "--json", f"{name}.json", *options)
+        assert result.exit_code == 0, result.output
+    written = {(tmp_path / f"{name}.json").read_bytes() for name in calls}
+    assert len(written) == 1
+    assert run("check", *THREE, "--seed", 4, "--json", "d.json", "--jobs", 1).exit_code == 0
+    assert (tmp_path / "d.json").read_bytes() not in written
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_named_and_the_results_are_kept(run, tmp_path):
+    """The verdicts cannot be written; the next call finds them in the store."""
+    result = run("check", THREE[0], "--json", "/dev/full", "--jobs", 1)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.output
+    assert "what is done is kept in .plumbline/store.sqlite; run the same command again" in result.output
+    with sqlite3.connect(tmp_path / ".plumbline" / "store.sqlite") as connection:
+        kept = connection.execute("SELECT count(*) FROM records WHERE status = 'done'").fetchone()[0]
+    assert kept
+
+
+def test_an_image_that_is_interrupted_leaves_the_earlier_one(run, tmp_path, monkeypatch):
+    """Ctrl-C, or a disk that fills up, in the middle of writing a figure: the old file stands, nothing else is left."""
+    from matplotlib.figure import Figure
+
+    name = "float32-departure"
+    assert run("figure", name, "--jobs", 1).exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    for error, code, said in ((KeyboardInterrupt(), 130, "interrupted"), (OSError(28, "No space left"), 1, "No space")):
+
+        def fail_halfway(canvas, path, error=error):
+            path.write_bytes(b"half of an image")
+            raise error
+
+        monkeypatch.setattr(Figure, "savefig", fail_halfway)
+        result = run("figure", name, "--jobs", 1)
+        assert result.exit_code == code, result.output
+        assert said in result.output
+        assert {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
+
+
 def test_refuted_claim_exits_one_and_says_where_its_witness_is(run, tmp_path, monkeypatch):
     """A wrong formula in theory turns the verdict, the exit code and leaves a witness."""
     from analysis.regression.claims import one_step
