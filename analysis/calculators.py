@@ -66,7 +66,12 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
             result = function(**arguments)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        typer.echo(json.dumps(plain(result)) if as_json else _text(result))
+        if as_json:
+            typer.echo(json.dumps(plain(result)))
+            return
+        typer.echo(_text(result))
+        if not hasattr(result, "method"):  # which says itself how far its numbers can be trusted
+            typer.echo(_exactness(result), err=True)
 
     flag = inspect.Parameter(
         "json",
@@ -164,6 +169,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, Fraction):
         return str(value)
     return value
+
+
+def _exactness(value: Any) -> str:
+    """How far the numbers of a result can be trusted."""
+    if isinstance(value, int | Fraction) or not re.search(r"\d\.\d|\de", json.dumps(plain(value))):
+        return "(exact)"
+    return "(its formula in float64, rounding aside)"
 
 
 def _text(value: Any) -> str:

@@ -223,6 +223,22 @@ def test_bound_agrees_with_the_library(run):
     assert json.loads(printed.stdout) == one_step_risk(task, [[0.3, 0], [0, 0.4]], 9)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("wishart-moment --powers 2 --dim 2 --degrees 3", "(exact)"),
+        ("published-capacity --heads 2 --head-dim 1 --embed-dim 2", "(exact)"),
+        ("convergence-rate --learning-rate 0.1 --noise 0.2", "(its formula in float64, rounding aside)"),
+        ("softmax-loss --scale 3 --noise 0.2", "method: "),
+    ],
+)
+def test_every_number_says_how_far_to_trust_it(run, arguments, said):
+    """An integer or fraction is exact, a float has rounding, and an estimate its error and method."""
+    result = run("bound", *arguments.split())
+    assert said in result.output
+    assert ("(" in result.stderr) is (said != "method: ")
+
+
 @pytest.mark.parametrize("name", calculators())
 def test_every_calculator_has_help(run, name):
     """One option for each parameter, with the text of its docstring."""
