@@ -31,6 +31,7 @@ from analysis.engine.check import CaseResult, ClaimResult, check  # noqa: E402
 from analysis.engine.claim import Budget, Claim, Evidence, claim  # noqa: E402
 from analysis.engine.executors import process_pool  # noqa: E402
 from analysis.engine.job import JobError  # noqa: E402
+from analysis.engine.model_report import ModelReport  # noqa: E402
 from analysis.engine.store import Store, StoreError  # noqa: E402
 from analysis.engine.sweep import run_jobs  # noqa: E402
 from analysis.engine.verdict import (  # noqa: E402
@@ -47,6 +48,7 @@ from analysis.engine.verdict import (  # noqa: E402
     Runs,
     Verdict,
 )
+from analysis.model_check import check_model, read_task_file, task_file  # noqa: E402
 
 __all__ = [
     "AtMost",
@@ -63,6 +65,7 @@ __all__ = [
     "Identity",
     "JobError",
     "MissingExtra",
+    "ModelReport",
     "Ordering",
     "Outcome",
     "Rate",
@@ -72,8 +75,11 @@ __all__ = [
     "Verdict",
     "catalogue",
     "check",
+    "check_model",
     "claim",
     "figures",
     "process_pool",
+    "read_task_file",
     "run_jobs",
+    "task_file",
 ]

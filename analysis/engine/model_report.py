@@ -1,0 +1,177 @@
+"""What is said about one given model: its loss beside others, what it does, and the claims that apply to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.engine.check import FALSE_CONFIRMATION, FALSE_REFUTATIONS
+from analysis.engine.claim import registry
+from analysis.engine.exact_json import canonical_json
+from analysis.engine.verdict import Outcome, Verdict, not_applicable
+from theory.estimate import Estimate
+
+LEVELS: dict[str, Any] = {"alpha_refute": FALSE_REFUTATIONS, "alpha_confirm": FALSE_CONFIRMATION}
+STANDARD_ERRORS = 6
+"""Errors that a verdict allows for on either side: beyond a sampled loss by six of them there is nothing left."""
+
+# For one given model a claim of the catalogue says more than of the models it trains: verdicts are on the model.
+Relation = Literal["equals", "at least", "at most"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A loss to read the model's own beside."""
+
+    name: str
+    loss: Estimate
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the model does or has: a number, an array, or words."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class ModelClaim:
+    """A claim of the catalogue, applied to the model; measured and predicted stand in the verdict."""
+
+    name: str
+    statement: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, eq=False)
+class ModelReport:
+    """What `check_model` found.
+
+    Attributes:
+        family: Of the task.
+        model: The module as it prints itself.
+        task: The task.
+        quantity: What the loss is, with its unit.
+        loss: Of the model on the whole population; its error and method say how exact it is.
+        references: Losses of other predictors: trivial, optimal, Bayes.
+        findings: What the model does.
+        claims: The claims of the catalogue that are about single models of this family, with their verdicts on this
+            one. REFUTED says that the model is not what the statement says; where the statement holds for all models,
+            that the statement is wrong.
+        missing: What could not be said, and why.
+    """
+
+    family: str
+    model: str
+    task: Any
+    quantity: str
+    loss: Estimate
+    references: tuple[Reference, ...]
+    findings: tuple[Finding, ...]
+    claims: tuple[ModelClaim, ...]
+    missing: tuple[str, ...]
+
+    def gap(self, name: str) -> float:
+        """The model's loss minus that of a reference.
+
+        Raises:
+            ValueError: if there is no reference of this name.
+        """
+        for reference in self.references:
+            if reference.name == name:
+                return self.loss.value - reference.loss.value
+        names = ", ".join(reference.name for reference in self.references)
+        raise ValueError(f"name must be one of {names}, got {name!r}")
+
+    def finding(self, name: str) -> Any:
+        """The value of a finding.
+
+        Raises:
+            ValueError: if there is no finding of this name.
+        """
+        values = {finding.name: finding.value for finding in self.findings}
+        if name not in values:
+            raise ValueError(f"name must be one of {', '.join(values)}, got {name!r}")
+        return values[name]
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """The outcome of each claim by its name."""
+        return {claim.name: claim.verdict.outcome for claim in self.claims}
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain JSON values; the task as `task_file` writes it."""
+        import json
+
+        return {
+            "family": self.family,
+            "model": self.model,
+            "task": json.loads(canonical_json(self.task)),
+            "quantity": self.quantity,
+            "loss": asdict(self.loss),
+            "references": [
+                {"name": r.name, **asdict(r.loss), "gap": self.loss.value - r.loss.value} for r in self.references
+            ],
+            "findings": {
+                f.name: f.value.tolist() if isinstance(f.value, np.ndarray) else f.value for f in self.findings
+            },
+            "claims": [asdict(claim) for claim in self.claims],
+            "missing": list(self.missing),
+        }
+
+
+def claim_on_model(name: str, conditions: dict[str, bool], judge: Callable[[], Verdict]) -> ModelClaim:
+    """A claim of the catalogue, judged where all conditions hold.
+
+    Args:
+        name: Of the claim.
+        conditions: What the statement needs, in words, and whether the model and its task have it.
+        judge: The verdict on the model.
+    """
+    failing = next((sentence for sentence, holds in conditions.items() if not holds), None)
+    verdict = judge() if failing is None else not_applicable(f"condition fails: {failing}")
+    return ModelClaim(name, registry()[name].statement, verdict)
+
+
+def held(
+    kind: str, what: str, measured: Estimate, relation: Relation, predicted: float, *, margin: float, scale: float
+) -> Verdict:
+    """The verdict on one number of the model, with six of its errors allowed for on either side of the margin.
+
+    Args:
+        kind: Of the claim.
+        what: The number, in words.
+        measured: The number.
+        relation: How it should stand to ``predicted``.
+        predicted: What the statement says.
+        margin: Largest violation that still counts as agreement, in units of ``scale``.
+        scale: Above 0.
+
+    Example:
+        >>> found = held("identity", "risk", Estimate(1.2, 0.0, "exact"), "equals", 1.0, margin=0.1, scale=1.0)
+        >>> found.outcome.value, found.reason
+        ('refuted', 'risk 1.2 equals 1: off by 0.2 of the scale 1, beyond the margin 0.1')
+    """
+    off, error = (measured.value - predicted) / scale, STANDARD_ERRORS * measured.error / scale
+    violation = {"equals": abs(off), "at least": -off, "at most": off}[relation]
+    if violation + error <= margin:
+        outcome, zone = Outcome.CONSISTENT, f"within the margin {margin:.3g}"
+    elif violation - error > margin:
+        outcome, zone = Outcome.REFUTED, f"beyond the margin {margin:.3g}"
+    else:
+        outcome, zone = Outcome.INCONCLUSIVE, f"open at the margin {margin:.3g} with an error of {error:.2g}"
+    return Verdict(
+        outcome=outcome,
+        kind=kind,
+        reason=f"{what} {measured.value:.10g} {relation} {predicted:.10g}: off by {off:.3g} of the scale "
+        f"{scale:.3g}, {zone}",
+        predicted=predicted,
+        estimate=measured.value,
+        discrepancy=off,
+        margin=margin,
+        n=1,
+        **LEVELS,
+    )
