@@ -1,9 +1,12 @@
 """Your own trained model: its exact risk, the gap to the optimum, and the algorithm it implements."""
 
+from pathlib import Path
+
 import torch
 
+from analysis import check_model, task_file
 from models.regression import LinearTransformer, sample_prompts
-from theory.regression import RegressionTask, linear_transformer_risk, multi_step_optimum
+from theory.regression import RegressionTask
 
 task = RegressionTask(5, 20)
 generator = torch.Generator().manual_seed(0)
@@ -16,9 +19,11 @@ for _ in range(600):
     loss.backward()
     optimizer.step()
 
-risk = linear_transformer_risk(None, model.key_query.detach().numpy(), task)
-optimum = multi_step_optimum(2, task.dim, task.context_length)
-algorithm = model.as_algorithm(task)
-print(f"risk {risk.value:.4f} ± {risk.error:.1g}, optimum {optimum.loss:.4f}, last training loss {loss.item():.4f}")
-print(f"step sizes {algorithm.step_sizes.round(3)}, predicted {optimum.step_sizes.round(3)}")
-print(f"distance from the nearest scalar algorithm: {algorithm.distance:.3f}")
+report = check_model(model, task, margin=0.1)
+print(f"risk {report.loss.value:.4f} ± {report.loss.error:.1g}, last training loss {loss.item():.4f}")
+print(f"above the optimum by {report.gap('optimum'):.4f}, above the Bayes risk by {report.gap('Bayes risk'):.4f}")
+print(f"{report.finding('algorithm')}, step sizes {report.finding('step sizes').round(3)}")
+print(f"relative distance from the optimum: {report.finding('distance from the optimum'):.3f}")
+
+torch.save(model.state_dict(), "own_model.pt")
+Path("own_task.json").write_text(task_file(task))

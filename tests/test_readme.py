@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from analysis import Outcome, Store, catalogue, check
 from analysis.cli import app
+from tests.printed import same
 from theory.regression import multi_step_optimum
 
 ROOT = Path(__file__).parent.parent
@@ -44,16 +45,23 @@ def test_printed_number_is_the_number():
 
 
 def test_every_plumbline_command_in_a_shell_block_runs(tmp_path, monkeypatch, separate_registry):
-    """The commands as printed, where the examples are."""
+    """The commands as printed, and the examples they need, where these are."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    commands = [line for block in blocks for line in block.splitlines() if line.startswith("plumbline ")]
+    lines = [line for block in blocks for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith(("plumbline ", "python examples/"))]
 
     assert len(commands) >= 2
     for command in commands:
+        if command.startswith("python "):
+            runpy.run_path(command.split()[1])
+            continue
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, f"{command}: {result.output}"
+        if " check-model " in command:
+            shown = README.split(command)[1].split("```text\n")[1].split("```")[0]
+            assert same(result.output, f"…{shown}…"), result.output
 
 
 def test_table_on_the_first_screen_is_of_the_catalogue():
