@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from analysis.catalogue import FAMILIES, MissingExtra, catalogue
+from analysis.catalogue import FAMILIES, catalogue
 from analysis.engine.exact_json import canonical_json
 from theory import checks
 from theory.memorization import NgramTask
@@ -37,6 +37,8 @@ def check_model(
     seed: int = 0,
 ) -> ModelReport:
     """Say what a given model is: its loss, how far from the optimum and from the Bayes risk, what it does, and why.
+
+    Of memorization the optimum is searched and certified: seconds, a minute for 10⁴ contexts of 100 tokens.
 
     The loss is that of the whole population wherever it has an exact form, and says so; otherwise a mean with its
     standard error. The claims are those of the catalogue that are about a single model: with the number measured, the
@@ -156,10 +158,13 @@ def _module(given: Any, task: Task, family: ModuleType, options: Mapping[str, An
     from analysis.engine.weights import finite, load_weights, state_dict
 
     if isinstance(given, nn.Module):
+        name = type(given).__name__
+        if name in family.WITHOUT_LOSS:
+            raise ValueError(f"module must have an exact loss, got {name}: {family.WITHOUT_LOSS[name]}")
         if not isinstance(given, family.MODELS):
             names = ", ".join(kind.__name__ for kind in family.MODELS)
             raise ValueError(
-                f"module must be one of {names} for a {type(task).__name__}, got {type(given).__name__}: of another "
+                f"module must be one of {names} for a {type(task).__name__}, got {name}: of another "
                 "module give weights that fit one of these"
             )
         if options:
@@ -171,6 +176,3 @@ def _module(given: Any, task: Task, family: ModuleType, options: Mapping[str, An
         checks.one_of("a key of model", name, family.OPTIONS)
     module: nn.Module = family.build(weights, task, options or {})
     return module.requires_grad_(False)
-
-
-__all__ = ["MissingExtra", "check_model", "read_task_file", "task_file"]

@@ -47,6 +47,7 @@ from theory.memorization import (
 )
 
 MODELS = (NextTokenModel,)
+WITHOUT_LOSS: Mapping[str, str] = {}
 OPTIONS: Mapping[str, str] = {}  # names and shapes of the weights say everything
 ROUNDING = 1e-12
 """Of exact divergences of float64 logits, in units of the uniform one."""

@@ -40,6 +40,7 @@ from theory.reasoning import (
 )
 
 MODELS = (OneLayerTransformer,)
+WITHOUT_LOSS: Mapping[str, str] = {}
 OPTIONS = {"name": "a published name, one of models.reasoning.MODEL_NAMES"}
 SENTENCES, BLOCK, MAX_ENUMERATED = 4096, 512, 50_000
 RELU_OFFSET = 1e-8

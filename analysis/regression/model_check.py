@@ -31,6 +31,9 @@ from theory.regression import (
 )
 
 MODELS = (LinearTransformer,)
+WITHOUT_LOSS = {
+    "FeatureTransformer": "its labels are linear in learned features, and no risk of these is known in closed form"
+}
 OPTIONS = {"layers": "number of layers of a looped model", "looped": "true or false", "activation": "softmax or relu"}
 MAX_SCALAR_LAYERS, SCALAR = 4, 1e-6
 """Depth up to which scalar layers have a bound by their degree, and how near to scalar they then have to be."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analysis.engine.model_report import Finding, Reference
 from analysis.engine.training import generator
-from models.regression import LinearTransformer, sample_prompts
+from models.regression import LinearTransformer, sample_prompts, sample_wisharts
 from models.regression.algorithm import Algorithm, read_sparse, whitening
 from theory.regression import (
     Estimate,
@@ -24,14 +24,17 @@ from theory.regression import (
     looped_optimum,
     multi_step_optimum,
     noisy_multi_step_optimum,
+    noisy_multi_step_risk,
     one_step_optimum,
     one_step_risk,
     zero_predictor_risk,
 )
+from theory.regression.gd_plus_plus import MAX_LAYERS
 
 MAX_STEPS = {"clean": 47, "noisy": 12, "gradient descent": 8, "GD++": 3}
 """Depths up to which the closed forms are asked; eight steps of plain gradient descent take half a second."""
 PROMPTS = 20_000
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +114,9 @@ class Reading:
 
     def _risk(self) -> Estimate:
         if self.linear:
+            layers = self.model.layers
+            if self.zero_values and self.inverse_weights and MAX_LAYERS < layers <= MAX_STEPS["clean"]:
+                return self._deep_risk()
             return linear_transformer_risk(*self.weights(), self.task, seed=self.seed)
         prompts = sample_prompts(self.task, PROMPTS, generator=generator(self.seed, 0, 0))
         with torch.no_grad():
@@ -120,6 +126,23 @@ class Reading:
         )
         error = float(errors.std()) / PROMPTS**0.5
         return Estimate(float(errors.mean()), error, f"mean over {PROMPTS} prompts, one standard error")
+
+    def _deep_risk(self) -> Estimate:
+        """Of more layers than `linear_transformer_risk` has exactly: that of the nearest steps, and the difference."""
+        algorithm, task = self.model.as_algorithm(self.task), self.task
+        root, inverse = whitening(task, task.dim)
+        noise = task.noise_variance / self.spread
+        near = noisy_multi_step_risk(algorithm.step_sizes, task.dim, task.context_length, noise) * self.spread
+        if algorithm.distance <= ROUNDING:
+            return Estimate(near, 0.0, "exact")
+        # In the order of the layers, unlike the step sizes of the algorithm.
+        scalars = algorithm_scalars(root @ algorithm.preconditioners @ root)
+        steps = LinearTransformer.from_algorithm(inverse @ scalars @ inverse)
+        wisharts = sample_wisharts(task, PROMPTS, generator=generator(self.seed, 0, 0))
+        with torch.no_grad():
+            off = self.model.conditional_risk(wisharts, task) - steps.conditional_risk(wisharts, task)
+        method = f"nearest scalar network exact, difference: mean over {PROMPTS} draws, one standard error"
+        return Estimate(near + float(off.mean()), float(off.std()) / PROMPTS**0.5, method)
 
     def _bayes(self) -> Estimate | None:
         try:

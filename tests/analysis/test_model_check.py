@@ -84,7 +84,7 @@ def test_modules_are_left_as_they_are_and_checked_alike():
         check_model(model, TASK)
     with pytest.raises(ValueError, match="module must be one of LinearTransformer for a RegressionTask, got SequenceE"):
         check_model(SequenceEncoder(3, 1, 1), TASK)
-    with pytest.raises(ValueError, match="got FeatureTransformer"):
+    with pytest.raises(ValueError, match="must have an exact loss, got FeatureTransformer: its labels are linear"):
         check_model(FeatureTransformer(1, 3), TASK)
     with pytest.raises(ValueError, match="model must be left out beside a module"):
         check_model(BEST, TASK, model={"looped": True})

@@ -9,14 +9,16 @@ import torch
 from analysis import Outcome, check_model
 from analysis.regression.cases import random_task
 from analysis.regression.experiments import TrainLinearTransformer
-from models.regression import LinearTransformer, sample_prompts
+from models.regression import LinearTransformer, sample_prompts, sample_wisharts
 from theory.regression import (
     RegressionTask,
     bayes_risk,
     gd_plus_plus_optimum,
+    linear_transformer_risk,
     looped_optimum,
     multi_step_optimum,
     noisy_multi_step_optimum,
+    noisy_multi_step_risk,
     one_step_optimum,
     one_step_risk,
 )
@@ -79,6 +81,30 @@ def test_layers_in_any_order_and_any_frame_are_the_multi_step_optimum(scale):
     plain = check_model(LinearTransformer.from_algorithm(layers(best.step_sizes, 2)), task)  # no preconditioner
     assert plain.finding("algorithm") == "3 steps of gradient descent"
     assert plain.outcomes()["multi-step-loss"] is plain.outcomes()["multi-step-step-sizes"] is REFUTED
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_many_layers_have_an_exact_risk_too(noise):
+    """Six steps in the frame of S⁻¹: exact, and beside scalar weights the nearest ones with a small difference."""
+    weights = 2.0 * np.linalg.inv(COVARIANCE)
+    task = RegressionTask(2, 9, COVARIANCE, weights, noise_variance=noise)
+    steps = multi_step_optimum(6, 2, 9).step_sizes[[2, 0, 5, 1, 4, 3]]
+    scalar = np.multiply.outer(steps, np.linalg.inv(COVARIANCE))
+    report = check_model(LinearTransformer.from_algorithm(scalar), task)
+    assert (report.loss.error, report.loss.method) == (0, "exact")
+    assert report.loss.value == pytest.approx(2 * noisy_multi_step_risk(steps, 2, 9, noise / 2))
+
+    blocks = scalar.copy()
+    blocks[3, 0, 1] += 0.01
+    near = check_model(LinearTransformer.from_algorithm(blocks), task)
+    plain = linear_transformer_risk(None, -blocks, task, draws=100_000, seed=3)
+    assert 0 < near.loss.error < plain.error / 5
+    assert abs(near.loss.value - plain.value) < 6 * plain.error
+    with torch.no_grad():
+        wisharts = sample_wisharts(task, 100_000, generator=torch.Generator().manual_seed(5))
+        risks = [LinearTransformer.from_algorithm(b).conditional_risk(wisharts, task) for b in (blocks, scalar)]
+    off = risks[0] - risks[1]
+    assert abs(near.loss.value - report.loss.value - float(off.mean())) < 6 * near.loss.error
 
 
 def test_heads_that_share_a_step_are_one_step():
