@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from theory.regression import RegressionTask
 if TYPE_CHECKING:
     from analysis.engine.model_report import ModelReport
 
+MAX_TASK_TEXT = 1000
 EXAMPLES = {
     "regression": task_file(RegressionTask(5, 20)),
     "memorization": task_file(lookup_table(10, 2)),
@@ -85,7 +87,8 @@ def check_model_command(
 def _print(report: ModelReport) -> None:
     terminal = console()
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
-    terminal.print(f"{report.model}\n{report.task}\n", **plain)
+    # A table law has all its probabilities in its fields.
+    terminal.print(f"{report.model}\n{shorten(str(report.task), MAX_TASK_TEXT, placeholder=' …')}\n", **plain)
     losses = Table(pad_edge=False)
     losses.add_column(report.quantity)
     losses.add_column("value", justify="right")

@@ -153,7 +153,7 @@ def held(
     Example:
         >>> found = held("identity", "risk", Estimate(1.2, 0.0, "exact"), "equals", 1.0, margin=0.1, scale=1.0)
         >>> found.outcome.value, found.reason
-        ('refuted', 'risk 1.2 equals 1: off by 0.2 of the scale 1, beyond the margin 0.1')
+        ('refuted', 'risk 1.2, predicted 1: off by 0.2 of the scale 1, beyond the margin 0.1')
     """
     off, error = (measured.value - predicted) / scale, STANDARD_ERRORS * measured.error / scale
     violation = {"equals": abs(off), "at least": -off, "at most": off}[relation]
@@ -163,10 +163,11 @@ def held(
         outcome, zone = Outcome.REFUTED, f"beyond the margin {margin:.3g}"
     else:
         outcome, zone = Outcome.INCONCLUSIVE, f"open at the margin {margin:.3g} with an error of {error:.2g}"
+    bound = "" if relation == "equals" else f"{relation} "
     return Verdict(
         outcome=outcome,
         kind=kind,
-        reason=f"{what} {measured.value:.10g} {relation} {predicted:.10g}: off by {off:.3g} of the scale "
+        reason=f"{what} {measured.value:.10g}, predicted {bound}{predicted:.10g}: off by {off:.3g} of the scale "
         f"{scale:.3g}, {zone}",
         predicted=predicted,
         estimate=measured.value,

@@ -260,7 +260,7 @@ def _at_optimum(seen: _Seen, best: float) -> Verdict:
 def _wide_enough(seen: _Seen) -> Verdict:
     rank = rank_for_zero_divergence(seen.task)
     width = Estimate(seen.model.embed_dim, 0.0, "exact")
-    return held("identity", "dimension of a model with divergence 0,", width, "at least", rank, margin=0.0, scale=1.0)
+    return held("identity", "dimension of a model with divergence 0", width, "at least", rank, margin=0.0, scale=1.0)
 
 
 def _line(task: NgramTask) -> float:

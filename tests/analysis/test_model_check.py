@@ -181,7 +181,7 @@ def test_command_prints_the_report_and_writes_it(folder):
     result = run("rival.pt", "--task", "task.json")
     assert result.exit_code == 1
     assert "REFUTED" in result.output
-    assert "relative distance from the optimum 0.05 equals 0" in result.output
+    assert "relative distance from the optimum 0.05, predicted 0: off by 0.05" in result.output
     assert run("rival.pt", "--task", "task.json", "--margin", 0.1).exit_code == 0
 
 
