@@ -173,6 +173,8 @@ def _module(given: Any, task: Task, family: ModuleType, options: Mapping[str, An
         return copy.deepcopy(given).double().cpu().requires_grad_(False)
     weights = load_weights(given) if isinstance(given, str | Path) else state_dict(given)
     for name in options or {}:
-        checks.one_of("a key of model", name, family.OPTIONS)
+        if name not in family.OPTIONS:
+            known = ", ".join(f"{key} ({meaning})" for key, meaning in family.OPTIONS.items()) or "nothing"
+            raise ValueError(f"model must say only {known} for a {type(task).__name__}, got {name!r}")
     module: nn.Module = family.build(weights, task, options or {})
     return module.requires_grad_(False)

@@ -207,6 +207,8 @@ def _claims(seen: _Seen) -> list[ModelClaim]:
     known = {"one layer whose features have a known rank, in two dimensions or more": seen.features is not None}
     table = {"a look-up table": seen.deterministic}
     longer = {"contexts of two tokens or more": task.context_length > 1}
+    single = {"contexts of one token": task.context_length == 1}
+    everything = {"all contexts occur (some of them can have less rank)": bool(seen.possible.all())}
     uniform = {"all contexts equally likely": bool(np.ptp(task.prior) <= 1e-12 * task.prior.max())}
     plane = {"two dimensions or more": model.embed_dim > 1}
     n, d = task.vocab_size, model.embed_dim
@@ -237,8 +239,8 @@ def _claims(seen: _Seen) -> list[ModelClaim]:
             "line-is-not-undercut", {**encoder, **table, "one dimension": d == 1}, lambda: _not_below(seen, _line(task))
         ),
         at_most_capacity("no-more-with-frozen-features", known),
-        generic("feature-rank", {**attention, **longer, **known}),
-        generic("context-length-one", {**attention, "contexts of one token": task.context_length == 1, **known}),
+        generic("feature-rank", {**attention, **longer, **known, **everything}),
+        generic("context-length-one", {**attention, **single, **known, **everything}),
         claim_on_model("capacity-is-attained", {**attention, **table, **longer, **plane}, lambda: _full(seen)),
         claim_on_model(
             "trained-above-the-bound", {**attention, **table, **uniform, **longer, **plane}, lambda: _above(seen)

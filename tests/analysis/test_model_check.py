@@ -20,13 +20,14 @@ from analysis.cli import app
 from analysis.engine.model_report import Estimate, held
 from models.memorization import SequenceEncoder
 from models.regression import FeatureTransformer, LinearTransformer
-from theory.memorization import NgramTask, geometric_law
+from theory.memorization import NgramTask, geometric_law, lookup_table
 from theory.reasoning import ReasoningTask
 from theory.regression import RegressionTask, multi_step_optimum
 
 ROOT = Path(__file__).parent.parent.parent
 TASK = RegressionTask(3, 9)
 BEST = LinearTransformer.from_algorithm(np.multiply.outer(multi_step_optimum(2, 3, 9).step_sizes, np.eye(3)))
+ENCODER = SequenceEncoder(2, 1, 1)
 
 
 @pytest.fixture
@@ -97,7 +98,16 @@ def test_modules_are_left_as_they_are_and_checked_alike():
         ((BEST, RegressionTask(4, 9)), {}, "task must have dim 3 as the model, got 4"),
         ((BEST, TASK), {"margin": 0.0}, "margin must be greater than 0"),
         ((BEST, TASK), {"seed": -1}, "seed must be at least 0"),
-        ((BEST.state_dict(), TASK), {"model": {"loop": True}}, "a key of model must be one of"),
+        (
+            (BEST.state_dict(), TASK),
+            {"model": {"loop": True}},
+            "looped (true or false), activation (softmax",
+        ),
+        (
+            (SequenceEncoder(2, 1, 1).state_dict(), lookup_table(2, 1)),
+            {"model": {"name": "a"}},
+            "must say only nothing",
+        ),
         (({}, TASK), {}, "state dict (tensors by name), got dict"),
         ((BEST.state_dict(), TASK), {"model": {"activation": "tanh"}}, "activation must be one of"),
     ],

@@ -85,6 +85,9 @@ def test_contexts_that_do_not_occur_do_not_count(occur, last_tokens):
     assert report.finding("capacity") == attention_only_capacity(0, 1, 2, 4, 2, 3, last_tokens) == wanted
     assert report.finding("rank of the attention features") == wanted
 
+    assert report.outcomes()["feature-rank"] is IDLE
+    assert report.outcomes()["no-more-with-frozen-features"] is CONSISTENT
+
     everything = encoder(2, optimal_low_rank(table, 2).factors)
     assert check_model(everything, table).finding("contexts stored") == 16
     assert check_model(everything, law).finding("contexts stored") == 3

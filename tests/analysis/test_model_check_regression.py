@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from analysis import Outcome, check_model
 from analysis.regression.cases import random_task
 from analysis.regression.experiments import TrainLinearTransformer
 from models.regression import LinearTransformer, sample_prompts, sample_wisharts
+from tests.strategies import regression_tasks, seeds
 from theory.regression import (
     RegressionTask,
     bayes_risk,
@@ -155,6 +158,24 @@ def test_full_weights_are_read_modulo_scale_and_sign(corner):
     mixed = check_model(model, TASK)
     assert any("published form" in sentence for sentence in mixed.missing)
     assert not mixed.findings
+
+
+@given(regression_tasks(max_dim=3), seeds, st.sampled_from([-4.0, -0.3, 2.0]))
+@settings(max_examples=15)
+def test_one_layer_of_any_heads_is_read_modulo_its_symmetries(task, seed, scale):
+    """Random full weights: scaled against each other, with heads split in two, they have the same report."""
+    generator = torch.Generator().manual_seed(seed)
+    model = LinearTransformer(1, 1, task.dim, full=True, init_scale=0.5, generator=generator)
+    other = LinearTransformer(1, 3, task.dim, full=True)
+    with torch.no_grad():
+        for head, share in enumerate((0.5, 0.8, -0.3)):
+            other.value[:, head] = scale * model.value[:, 0]
+            other.key_query[:, head] = share / scale * model.key_query[:, 0]
+    first, second = check_model(model, task), check_model(other, task)
+    assert first.loss.value == pytest.approx(second.loss.value, rel=1e-9)
+    for name in ("preconditioners", "distance from the optimum", "distance from the nearest scalar algorithm"):
+        np.testing.assert_allclose(first.finding(name), second.finding(name), rtol=1e-7, atol=1e-9)
+    assert first.outcomes() == second.outcomes()
 
 
 def test_part_even_in_the_labels_counts():
