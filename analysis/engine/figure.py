@@ -21,6 +21,8 @@ from analysis.engine.verdict import Verdict
 
 STYLE = Path(__file__).with_name("plumbline.mplstyle")
 FORMATS = ("png", "pdf", "svg")
+UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""Metadata by format: the same numbers give the same file on every day."""
 Role = Literal["theory", "trained", "cloud", "baseline", "trivial", "rival", "theory marks", "rival marks"]
 
 
@@ -90,13 +92,15 @@ class FigureData:
 class Figure:
     """A registered figure: its plan yields jobs like a claim's and returns `FigureData`.
 
-    Where it reproduces a published figure or notebook, ``published`` says which.
+    Where it reproduces a published figure or notebook, ``published`` says which. ``claims`` are those whose
+    prediction and measurement it shows, the nearest first.
     """
 
     name: str
     family: str
     caption: str
     published: str
+    claims: tuple[Claim, ...]
     plan: Callable[[Budget, int], Generator[Any, Any, FigureData]] = field(repr=False)
 
 
@@ -116,13 +120,13 @@ _FIGURES: dict[str, Figure] = {}
 
 
 def figure(
-    *, family: str, caption: str, published: str = "", name: str | None = None
+    *, family: str, caption: str, published: str = "", claims: Sequence[Claim] = (), name: str | None = None
 ) -> Callable[[Callable[..., Any]], Figure]:
     """Register the decorated plan (budget, seed) -> `FigureData` as a figure."""
 
     def register(function: Callable[..., Any]) -> Figure:
         own_name = name or function.__name__.replace("_", "-")
-        _FIGURES[own_name] = Figure(own_name, family, caption, published, function)
+        _FIGURES[own_name] = Figure(own_name, family, caption, published, tuple(claims), function)
         return _FIGURES[own_name]
 
     return register
@@ -272,7 +276,7 @@ def draw(data: FigureData, path: Path) -> None:
         heading = f"{data.title}\n{verdicts}" if verdicts else data.title
         canvas.suptitle(heading, fontsize=9)
         with replacing(path) as partial:
-            canvas.savefig(partial)
+            canvas.savefig(partial, metadata=UNDATED.get(path.suffix))
 
 
 def _draw_matrix(ax: Any, panel: Panel) -> None:

@@ -16,6 +16,7 @@ from analysis.memorization.claims.capacity import capacity_is_attained
 from analysis.memorization.claims.low_rank import (
     RankCase,
     encoders,
+    low_rank_optimum,
     no_model_below_the_low_rank_bound,
     optimum_decreases_with_rank,
 )
@@ -66,6 +67,7 @@ def _in_training(budget: Budget, seed: int, **options: Any) -> TrainNextTokenMod
     family="memorization",
     caption="Training on a noisy law: divergence between the uniform predictor and the optimum.",
     published="training-dynamics notebook of 2411.10115",
+    claims=(no_model_below_the_low_rank_bound,),
 )
 def training_divergence(budget: Budget, seed: int) -> Any:
     law = geometric_law(of_budget(budget, 8, 16, 50), 2, ratio=0.5, seed=seed)
@@ -93,6 +95,7 @@ def training_divergence(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Training on a look-up table: accuracy above the bounds, published and corrected.",
     published="training-dynamics notebook of 2411.10115",
+    claims=(trained_above_the_bound,),
 )
 def training_accuracy(budget: Budget, seed: int) -> Any:
     n = of_budget(budget, 12, 20, 50)
@@ -121,7 +124,11 @@ def training_accuracy(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="memorization", caption="Divergence against the rank of the logits, between found and certified.")
+@figure(
+    family="memorization",
+    caption="Divergence against the rank of the logits, between found and certified.",
+    claims=(optimum_decreases_with_rank, low_rank_optimum),
+)
 def divergence_against_rank(budget: Budget, seed: int) -> Any:
     label = of_budget(budget, "geometric law, N=6", "normal logits, N=7", "normal logits, N=7")
     law = optimum_decreases_with_rank.cases(budget)[label]
@@ -170,7 +177,11 @@ def divergence_against_rank(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="memorization", caption="The capacity staircase: bound, witnesses that attain it, and training.")
+@figure(
+    family="memorization",
+    caption="The capacity staircase: bound, witnesses that attain it, and training.",
+    claims=(capacity_is_attained, trained_above_the_bound),
+)
 def capacity_staircase(budget: Budget, seed: int) -> Any:
     n, dim = 10, 2
     results = yield [trained_on_tables(n, dim, heads, budget, seed) for heads in HEADS]

@@ -115,6 +115,7 @@ def _first_experiment(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Experiment 1: accuracy against the number of heads, for each dimension.",
     published="experiment 1 of 2411.10115",
+    claims=(slope_above_the_bound,),
 )
 def experiment_1(budget: Budget, seed: int) -> Any:
     jobs, n, dims, heads = _first_experiment(budget, seed)
@@ -148,6 +149,7 @@ def experiment_1(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Experiment 2: accuracy against the head dimension, for both architectures.",
     published="experiment 2 of 2411.10115",
+    claims=(concave_in_head_dimension, quadratic_by_shared_compression),
 )
 def experiment_2(budget: Budget, seed: int) -> Any:
     n, d, heads = of_budget(budget, (16, 7, 4), (24, 9, 6), (50, 10, 20))
@@ -184,6 +186,7 @@ def experiment_2(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Experiment 3: accuracy against the embedding dimension at one head dimension.",
     published="experiment 3 of 2411.10115",
+    claims=(quadratic_by_shared_compression,),
 )
 def experiment_3(budget: Budget, seed: int) -> Any:
     n, width, heads = of_budget(budget, (16, 5, 4), (24, 7, 6), (50, 10, 20))
@@ -220,6 +223,7 @@ def experiment_3(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Experiment 4: slopes of experiment 1 against the dimension.",
     published="experiment 4 of 2411.10115",
+    claims=(quadratic_in_dimension,),
 )
 def experiment_4(budget: Budget, seed: int) -> Any:
     jobs, n, dims, heads = _first_experiment(budget, seed)
@@ -253,6 +257,7 @@ def experiment_4(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Experiment 5: accuracy against parameters, attention and MLP.",
     published="experiment 5 of 2411.10115",
+    claims=(slope_above_the_bound,),
 )
 def experiment_5(budget: Budget, seed: int) -> Any:
     n = of_budget(budget, 16, 24, 70)
@@ -289,6 +294,7 @@ def experiment_5(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Experiment 6: two dimensions, accuracy against heads, clipped bounds.",
     published="experiment 6 of 2411.10115",
+    claims=(slope_above_the_bound,),
 )
 def experiment_6(budget: Budget, seed: int) -> Any:
     n, d = 10, 2
@@ -322,6 +328,7 @@ def experiment_6(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Experiment 1 in larger dimensions.",
     published="larger dimensions, appendix of 2411.10115",
+    claims=(quadratic_in_dimension,),
 )
 def larger_dimension(budget: Budget, seed: int) -> Any:
     n = of_budget(budget, 24, 40, 200)
@@ -351,6 +358,7 @@ def larger_dimension(budget: Budget, seed: int) -> Any:
     family="memorization",
     caption="Experiments 1 and 5 with three layers.",
     published="depth, appendix of 2411.10115",
+    claims=(slope_above_the_bound,),
 )
 def depth(budget: Budget, seed: int) -> Any:
     n, d = of_budget(budget, (16, 4), (24, 5), (70, 10))

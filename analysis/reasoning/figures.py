@@ -126,6 +126,7 @@ def _register_pages() -> None:
             family="reasoning",
             caption=f"{' and '.join(models)}: population and unseen-output loss at four noise levels.",
             published="figures 3-9 of 2505.15009",
+            claims=(judge,),
             name=f"losses-{name}",
         )(page)
 
@@ -137,6 +138,7 @@ _register_pages()
     family="reasoning",
     caption="Five models without and with noise: losses on trained and unseen outputs, and what they say.",
     published="figure 1 of 2505.15009",
+    claims=(reparameterised_generalise, unconstrained_do_not_generalise),
 )
 def comparison_of_models(budget: Budget, seed: int) -> Verdicts:
     models = ("Reparam-Linear-FA", "Reparam-Softmax-FA", "Reparam-Linear-W-FA", "Origin-Linear-FA", "Origin-Softmax-F")
@@ -182,6 +184,7 @@ def comparison_of_models(budget: Budget, seed: int) -> Verdicts:
     family="reasoning",
     caption="A sample of 2,048 sentences: population and unseen-output loss per epoch, ReLU attention.",
     published="figure 2 of 2505.15009",
+    claims=(finite_sample_excess,),
 )
 def finite_sample_losses(budget: Budget, seed: int) -> Verdicts:
     models = ("Reparam-Relu-FA", "Reparam-Relu-W-FA", "Origin-Relu-FA")
@@ -251,6 +254,7 @@ def _register_layers() -> None:
             family="reasoning",
             caption=f"Logits by layer on a finite sample, linear attention, α = {noise:g}.",
             published="figures 10-12 of 2505.15009",
+            claims=(layer_roles,),
             name=f"layer-logits-{noise:g}",
         )(page)
 
@@ -258,7 +262,11 @@ def _register_layers() -> None:
 _register_layers()
 
 
-@figure(family="reasoning", caption="All thirteen models, theory against training: losses at α = 0.5, η = 0.1.")
+@figure(
+    family="reasoning",
+    caption="All thirteen models, theory against training: losses at α = 0.5, η = 0.1.",
+    claims=(lone_feed_forward_gap, softmax_limit),
+)
 def all_models(budget: Budget, seed: int) -> Verdicts:
     run, noise = 1, NOISE_LEVELS[1]
     task = replace(PUBLISHED, noise=noise)
@@ -287,7 +295,11 @@ def all_models(budget: Budget, seed: int) -> Verdicts:
     return FigureData(f"All thirteen models, α={noise:g}, η=0.1, N=60, H=256", panels, verdicts, columns=4)
 
 
-@figure(family="reasoning", caption="The linear rate: trained loss on η/√Q, and the two published constants beside it.")
+@figure(
+    family="reasoning",
+    caption="The linear rate: trained loss on η/√Q, and the two published constants beside it.",
+    claims=(rate_constant, noiseless_loss_curve),
+)
 def linear_rate(budget: Budget, seed: int) -> Verdicts:
     panels = []
     for rate in LEARNING_RATES:
@@ -327,7 +339,11 @@ def linear_rate(budget: Budget, seed: int) -> Verdicts:
     return FigureData("Rate without noise, N=60, Q=5, B=512", panels, [verdict, more])
 
 
-@figure(family="reasoning", caption="Softmax attention: batch noise drives the scales of the triggers apart.")
+@figure(
+    family="reasoning",
+    caption="Softmax attention: batch noise drives the scales of the triggers apart.",
+    claims=(softmax_scales_come_apart,),
+)
 def softmax_batch_noise(budget: Budget, seed: int) -> Verdicts:
     steps, rate = 300, 0.1
     trained = yield TrainReasoner(
@@ -354,7 +370,11 @@ def softmax_batch_noise(budget: Budget, seed: int) -> Verdicts:
     )
 
 
-@figure(family="reasoning", caption="Where float32 ends: the trained scale leaves η t at the predicted value.")
+@figure(
+    family="reasoning",
+    caption="Where float32 ends: the trained scale leaves η t at the predicted value.",
+    claims=(float32_stall,),
+)
 def float32_departure(budget: Budget, seed: int) -> Verdicts:
     rate, steps = 0.25, 112
     job = TrainReasoner(

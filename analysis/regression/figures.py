@@ -24,8 +24,10 @@ from analysis.regression.claims.gd_plus_plus import (
 from analysis.regression.claims.multi_step import (
     DepthCase,
     best_of,
+    depth_beats_gradient_descent,
     multi_step_loss,
     multi_step_step_sizes,
+    noisy_multi_step_loss,
     train_layers,
 )
 from analysis.regression.claims.one_step import one_step_preconditioner
@@ -61,7 +63,11 @@ __all__ = [
 SEEDS = 5
 
 
-@figure(family="regression", caption="One layer: trained and predicted preconditioner, and the distance over training.")
+@figure(
+    family="regression",
+    caption="One layer: trained and predicted preconditioner, and the distance over training.",
+    claims=(one_step_preconditioner,),
+)
 def preconditioner(budget: Budget, seed: int) -> Any:
     task = one_step_preconditioner.cases(budget)["rotated covariance, weights N(0, I)"]
     trained = yield TrainLinearTransformer(
@@ -103,7 +109,11 @@ def preconditioner(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="regression", caption="Risk against depth: trained transformers on the exact lines.")
+@figure(
+    family="regression",
+    caption="Risk against depth: trained transformers on the exact lines.",
+    claims=(multi_step_loss, gd_plus_plus_two_layers, depth_beats_gradient_descent),
+)
 def loss_against_depth(budget: Budget, seed: int) -> Any:
     task = rotated_task()
     d, n, depths = task.dim, task.context_length, [1, 2, 3, 4]
@@ -136,7 +146,11 @@ def loss_against_depth(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="regression", caption="Risk against context length with three layers, beside three steps of GD.")
+@figure(
+    family="regression",
+    caption="Risk against context length with three layers, beside three steps of GD.",
+    claims=(depth_beats_gradient_descent, multi_step_loss),
+)
 def loss_against_context_length(budget: Budget, seed: int) -> Any:
     lengths = list(range(2, 21, 2))
     tasks = [rotated_task(n) for n in lengths]
@@ -182,7 +196,11 @@ def loss_against_context_length(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="regression", caption="Trained step sizes against the zeros of the orthogonal polynomial.")
+@figure(
+    family="regression",
+    caption="Trained step sizes against the zeros of the orthogonal polynomial.",
+    claims=(multi_step_step_sizes,),
+)
 def step_sizes(budget: Budget, seed: int) -> Any:
     task = RegressionTask(5, 20)
     d, n, depths = task.dim, task.context_length, [1, 2, 3, 4]
@@ -226,7 +244,11 @@ def step_sizes(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="regression", caption="What a sample shows of the published three-layer weights, and what it misses.")
+@figure(
+    family="regression",
+    caption="What a sample shows of the published three-layer weights, and what it misses.",
+    claims=(published_three_layer_loss,),
+)
 def rare_events(budget: Budget, seed: int) -> Any:
     sampled = yield RareEventRisk(
         **PUBLISHED_THREE_LAYERS,
@@ -272,7 +294,11 @@ def rare_events(budget: Budget, seed: int) -> Any:
     )
 
 
-@figure(family="regression", caption="Label noise: trained risk against depth, above the Bayes risk.")
+@figure(
+    family="regression",
+    caption="Label noise: trained risk against depth, above the Bayes risk.",
+    claims=(bayes_bound, noisy_multi_step_loss),
+)
 def noise_against_depth(budget: Budget, seed: int) -> Any:
     task = RegressionTask(5, 20, noise_variance=0.1)
     d, n, depths = task.dim, task.context_length, [1, 2, 3, 4]

@@ -61,6 +61,7 @@ def courses(budget: Budget, seed: int) -> Any:
     family="regression",
     caption="Adam and SGD with momentum on linear transformers: loss in each setting, over learning rates and depths.",
     published="figures of 2310.01082 and its notebooks",
+    claims=(adam_reaches_the_target_first,),
 )
 def loss(budget: Budget, seed: int) -> Any:
     results = yield courses(budget, seed)
@@ -144,6 +145,7 @@ def lowest_lately(result: Any) -> np.ndarray:
     family="regression",
     caption="Noise of the gradient at random weights: quantiles against normal noise, and the exponent of its tail.",
     published="figures of 2310.01082 and its notebooks",
+    claims=(heavy_tailed_noise, covariates_make_noise_heavier, depth_makes_noise_heavier),
 )
 def stochastic_noise(budget: Budget, seed: int) -> Any:
     batch, batches = of_budget(budget, (100, 2000), (200, 4000), (1000, 10_000))
@@ -226,6 +228,7 @@ def stochastic_noise(budget: Budget, seed: int) -> Any:
     family="regression",
     caption="Robust condition number of the Hessian along training, and its ratio between the optimizers.",
     published="figures of 2310.01082 and its notebooks",
+    claims=(adam_path_is_better_conditioned,),
 )
 def condition_number(budget: Budget, seed: int) -> Any:
     results = yield courses(budget, seed)

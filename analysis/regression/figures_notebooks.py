@@ -13,7 +13,7 @@ from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Number, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
 from analysis.regression.cases import rotated_task
-from analysis.regression.claims.gd_plus_plus import published_three_layer_loss
+from analysis.regression.claims.gd_plus_plus import gd_plus_plus_three_layers, published_three_layer_loss
 from analysis.regression.claims.multi_step import multi_step_step_sizes
 from analysis.regression.experiments import TrainLinearTransformer
 from theory.regression import (
@@ -166,6 +166,7 @@ def demonstration(title: str, job: TrainLinearTransformer, stored: Stored, verdi
     family="regression",
     caption="The published demonstration: identity covariance, three layers, Adam.",
     published=NOTEBOOK.format("simple demonstration"),
+    claims=(published_three_layer_loss,),
 )
 def simple_demonstration(budget: Budget, seed: int) -> Any:
     steps = of_budget(budget, 800, 4000, 10_000)
@@ -227,6 +228,7 @@ def rotation_job(budget: Budget, seed: int, *, value_block: str) -> TrainLinearT
     family="regression",
     caption="The published rotated task, trained with Adam: loss, identity distance, matrices.",
     published=NOTEBOOK.format("rotation demonstration-Adam"),
+    claims=(published_three_layer_loss,),
 )
 def rotation_adam(budget: Budget, seed: int) -> Any:
     verdict = yield from verdict_line(published_three_layer_loss, "published weights, n=20, d=5", budget, seed)
@@ -239,6 +241,7 @@ def rotation_adam(budget: Budget, seed: int) -> Any:
     family="regression",
     caption="The published rotated task with zero value block.",
     published=NOTEBOOK.format("rotation demonstration-Adam-p0"),
+    claims=(multi_step_step_sizes,),
 )
 def rotation_adam_p0(budget: Budget, seed: int) -> Any:
     verdict = yield from verdict_line(multi_step_step_sizes, "L=3, n=20, d=5", budget, seed)
@@ -250,6 +253,7 @@ def rotation_adam_p0(budget: Budget, seed: int) -> Any:
     family="regression",
     caption="The published rotated task on one fixed sample, trained with L-BFGS.",
     published=NOTEBOOK.format("rotation demonstration-LBFGS"),
+    claims=(gd_plus_plus_three_layers, published_three_layer_loss),
 )
 def rotation_lbfgs(budget: Budget, seed: int) -> Any:
     job = TrainLinearTransformer(

@@ -137,7 +137,7 @@ def test_an_image_that_is_interrupted_leaves_the_earlier_one(run, tmp_path, monk
     before = {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     for error, code, said in ((KeyboardInterrupt(), 130, "interrupted"), (OSError(28, "No space left"), 1, "No space")):
 
-        def fail_halfway(canvas, path, error=error):
+        def fail_halfway(canvas, path, error=error, **options):
             path.write_bytes(b"half of an image")
             raise error
 

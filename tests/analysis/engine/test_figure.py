@@ -7,6 +7,7 @@ import csv
 import numpy as np
 import pytest
 
+from analysis import Claim, figures
 from analysis.engine.figure import FigureData, Number, Panel, Series, draw, end_numbers, write_csv
 
 DATA = FigureData(
@@ -98,3 +99,23 @@ def test_a_cloud_is_points_however_many(tmp_path):
         sizes.append((tmp_path / "figure.svg").read_text(encoding="utf-8").count("<use "))
 
     assert sizes[0] >= sizes[1] + 40
+
+
+def test_svg_and_pdf_are_the_same_every_time(tmp_path):
+    """No date, no random names inside."""
+    for format in ("svg", "pdf"):
+        paths = [tmp_path / f"{name}.{format}" for name in ("first", "second")]
+        for path in paths:
+            draw(DATA, path)
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+        assert b"CreationDate" not in paths[0].read_bytes()  # which has the seconds only
+
+
+@pytest.mark.parametrize("name", figures())
+def test_figure_names_the_claims_that_it_judges(name):
+    """Every claim that a figure's plan uses is among its claims, so that a report puts it beside them."""
+    figure = figures()[name]
+    code, known = figure.plan.__code__, figure.plan.__globals__
+    used = [known.get(word) for word in code.co_names] + list(figure.plan.__defaults__ or ())
+
+    assert {claim.name for claim in used if isinstance(claim, Claim)} <= {claim.name for claim in figure.claims}
