@@ -1,4 +1,4 @@
-"""The command line: ``plumbline claims | check | check-model | figure | reproduce | errata | bound``."""
+"""The command line: ``plumbline claims | check | check-model | report | figure | reproduce | errata | bound``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from analysis.commands.checking import check_command
 from analysis.commands.drawing import figure_command, reproduce_command
 from analysis.commands.listing import claims_command, errata_command
 from analysis.commands.model_check import check_model_command
+from analysis.commands.reporting import report_command
 
 app = typer.Typer(
     name="plumbline",
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command("claims")(claims_command)
 app.command("check")(check_command)
 app.command("check-model")(check_model_command)
+app.command("report")(report_command)
 app.command("figure")(figure_command)
 app.command("reproduce")(reproduce_command)
 app.command("errata")(errata_command)

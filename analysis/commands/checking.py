@@ -55,7 +55,7 @@ def check_command(
     Exit code: 0 nothing refuted; 1 something refuted or not computable (with --strict: or inconclusive); 2 bad usage.
     """
     installed_catalogue()
-    chosen = usage(lambda: _chosen(names or [], family))
+    chosen = usage(lambda: chosen_claims(names or [], family))
     with session(store, jobs) as (kept, executor, progress):
         results = check(chosen, budget=budget, seed=seed, store=kept, executor=executor, progress=progress)
         progress.stop()
@@ -77,7 +77,7 @@ def check_command(
     raise typer.Exit(1 if failed or (strict and Outcome.INCONCLUSIVE in outcomes) else 0)
 
 
-def _chosen(names: list[str], family: str | None) -> list[Claim]:
+def chosen_claims(names: list[str], family: str | None) -> list[Claim]:
     """The named claims, those in the named files, or all."""
     files = [name for name in names if name.endswith(".py")]
     own = [claim for file in files for claim in load_claims(file)]

@@ -91,21 +91,29 @@ def reproduce_command(
 def draw(
     chosen: list[Figure], folder: Path, format: str, budget: Budget, seed: int, store: Store, executor: Any, bar: Bar
 ) -> dict[str, Drawn]:
-    from analysis.engine.figure import make_figures
-
-    try:
-        written = make_figures(
-            chosen, folder, budget=budget, seed=seed, format=format, store=store, executor=executor, progress=bar
-        )
-    except RuntimeError as error:
-        bar.stop()
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    bar.stop()
+    """Make figures and say which files were written."""
+    written = drawn_or_exit(chosen, folder, format, budget, seed, store, executor, bar)
     for drawn in written.values():
         image, *tables = drawn.files
         typer.echo(f"wrote {image} and {' and '.join(table.name for table in tables)}")
     return written
+
+
+def drawn_or_exit(
+    chosen: list[Figure], folder: Path, format: str, budget: Budget, seed: int, store: Store, executor: Any, bar: Bar
+) -> dict[str, Drawn]:
+    """Make figures; one that could not be computed ends with exit code 1 and its traceback."""
+    from analysis.engine.figure import make_figures
+
+    try:
+        return make_figures(
+            chosen, folder, budget=budget, seed=seed, format=format, store=store, executor=executor, progress=bar
+        )
+    except RuntimeError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    finally:
+        bar.stop()
 
 
 def _named(what: str, names: list[str], known: Mapping[str, Figure]) -> list[Figure]:

@@ -199,7 +199,12 @@ def write_witnesses(results: Sequence[ClaimResult], folder: Path, *, budget: Bud
     return written
 
 
-def replay_command(claim: Claim, *, budget: Budget, seed: int) -> str:
-    """The shell command that computes the claim again from nothing; that of a user is named by its file."""
+def replay_command(claim: Claim, *, budget: Budget, seed: int, folder: bool = True) -> str:
+    """The shell command that computes the claim again from nothing; that of a user is named by its file.
+
+    With ``folder=False`` by the file's name alone, for what others read.
+    """
     own = claim.module.partition(".")[0] != "analysis" and getattr(sys.modules.get(claim.module), "__file__", None)
+    if own and not folder:
+        own = Path(own).name
     return f"plumbline check {own or claim.name} --budget {budget} --seed {seed} --store none"

@@ -1,0 +1,67 @@
+"""``plumbline report``: the catalogue, its verdicts, figures and errata as one static page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from analysis.catalogue import figures
+from analysis.commands.checking import chosen_claims
+from analysis.commands.drawing import drawn_or_exit
+from analysis.commands.shared import (
+    DEFAULT_JOBS,
+    DEFAULT_STORE,
+    BudgetOption,
+    JobsOption,
+    SeedOption,
+    StoreOption,
+    fail,
+    installed,
+    installed_catalogue,
+    session,
+    usage,
+)
+from analysis.engine.check import check
+from analysis.engine.claim import Budget
+from analysis.engine.files import replacing
+
+
+def report_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Claims, or Python files with claims of yours; none: all.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for index.html.")] = Path("report"),
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+    budget: BudgetOption = Budget.QUICK,
+    seed: SeedOption = 0,
+    jobs: JobsOption = DEFAULT_JOBS,
+    store: StoreOption = str(DEFAULT_STORE),
+) -> None:
+    """Write one page with verdicts, evidence, figures and errata, that opens from disk and needs no network.
+
+    With names, the figures are those of the named claims. Exit code 0 whatever the verdicts: `check` is for that.
+    """
+    installed_catalogue()
+    chosen = usage(lambda: chosen_claims(names or [], family))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"--out must be a folder that can be written, got {out}: {error.strerror}")
+    families = {claim.family for claim in chosen} if not names else set()
+    known = {
+        name: figure
+        for name, figure in installed(figures).items()
+        if figure.family in families or set(figure.claims) & set(chosen)
+    }
+    from analysis.report import report_page
+
+    with session(store, jobs) as (kept, executor, progress), TemporaryDirectory() as folder:
+        results = check(chosen, budget=budget, seed=seed, store=kept, executor=executor, progress=progress)
+        drawn = drawn_or_exit(list(known.values()), Path(folder), "svg", budget, seed, kept, executor, progress)
+        pictures = [(known[name], what) for name, what in drawn.items()]
+        with replacing(out / "index.html") as partial:
+            partial.write_text(report_page(results, pictures, budget=budget, seed=seed), encoding="utf-8")
+    typer.echo(f"wrote {out / 'index.html'}")

@@ -1,0 +1,148 @@
+"""Fill in the page: what stands beside which claim, and everything from claims escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.catalogue import family_place
+from analysis.engine.check import ClaimResult, replay_command
+from analysis.engine.claim import KINDS, STATUSES, Budget
+from analysis.engine.figure import Drawn, Figure
+from analysis.engine.verdict import Outcome
+from analysis.errata import errata
+from analysis.report.gauge import gauge, least_refuted
+
+PACKAGES = ("plumbline", "torch", "numpy", "scipy")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure with what was drawn, as the page holds it."""
+
+    figure: Figure
+    drawn: Drawn
+
+    @property
+    def source(self) -> str:
+        """The SVG as a data URI: in an image of its own it shares neither names nor styles with the page."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.drawn.files[0].read_bytes()).decode()
+
+
+def report_page(
+    results: Sequence[ClaimResult], figures: Sequence[tuple[Figure, Drawn]], *, budget: Budget, seed: int
+) -> str:
+    """Return one HTML page that shows results and figures and asks the network for nothing.
+
+    The same results and figures give the same page. A figure stands beside the first of its claims that has none
+    yet, the rest in a gallery of its family; the errata are those of the families shown.
+
+    Args:
+        results: What `analysis.check` returned.
+        figures: Registered figures, each with what `make_figures` drawn of it, as SVG.
+        budget, seed: Those of the check; the page prints them and the commands that replay it.
+
+    Returns:
+        The page; its encoding is UTF-8.
+
+    Raises:
+        ValueError: if a figure is no SVG, or of a family of which there is no result.
+
+    Example:
+        >>> from analysis import Store, catalogue, check
+        >>> results = check([catalogue()["transformer-is-its-algorithm"]], store=Store(None))
+        >>> "1 of 1 claims" in report_page(results, [], budget=Budget.QUICK, seed=0)
+        True
+    """
+    families = sorted({result.claim.family for result in results}, key=lambda name: (family_place(name), name))
+    for figure, drawn in figures:
+        if drawn.files[0].suffix != ".svg" or figure.family not in families:
+            allowed = f"SVG, of the family {' or '.join(families)}"
+            raise ValueError(f"figures must be {allowed}, got {drawn.files[0].name} of the family {figure.family!r}")
+    beside, elsewhere, gallery = _places(results, [Picture(*pair) for pair in figures])
+    rivals = [verdict for result in results for verdict in result.rivals.values()]
+    style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            budget=budget,
+            seed=seed,
+            results=results,
+            names={result.claim.name for result in results},
+            families=families,
+            choices={
+                "family": families,
+                "kind": _present(KINDS, [result.claim.kind for result in results]),
+                "status": _present(STATUSES, [result.claim.status for result in results]),
+                "verdict": _present(Outcome, [result.verdict.outcome for result in results]),
+            },
+            rivals=len(rivals),
+            rivals_refuted=sum(verdict.outcome is Outcome.REFUTED for verdict in rivals),
+            beside=beside,
+            elsewhere=elsewhere,
+            gallery=gallery,
+            errata=[entry for entry in errata() if entry.family in families],
+            environment=_versions(),
+            css=Markup(style),
+            js=Markup(script),
+            css_hash=_hash(style),
+            js_hash=_hash(script),
+            replay=lambda claim: replay_command(claim, budget=budget, seed=seed, folder=False),
+            gauge=gauge,
+            least_refuted=least_refuted,
+        )
+    )
+
+
+def _places(
+    results: Sequence[ClaimResult], pictures: Sequence[Picture]
+) -> tuple[dict[str, list[Picture]], dict[str, list[Picture]], dict[str, list[Picture]]]:
+    """Pictures beside their claim, those that it is in elsewhere, both by claim, and galleries by family."""
+    beside: dict[str, list[Picture]] = {result.claim.name: [] for result in results}
+    elsewhere: dict[str, list[Picture]] = {name: [] for name in beside}
+    gallery: dict[str, list[Picture]] = {result.claim.family: [] for result in results}
+    # What was drawn for the claims themselves comes before what reproduces a paper.
+    for picture in sorted(pictures, key=lambda picture: bool(picture.figure.published)):
+        names = [claim.name for claim in picture.figure.claims if claim.name in beside]
+        home = next((name for name in names if not beside[name]), None)
+        (gallery[picture.figure.family] if home is None else beside[home]).append(picture)
+        for name in names:
+            if name != home:
+                elsewhere[name].append(picture)
+    return beside, elsewhere, gallery
+
+
+def _present(order: Iterable[str], values: Sequence[str]) -> dict[str, int]:
+    """How often each value occurs, in the given order, those that do not left out."""
+    counts = Counter(values)
+    return {value: counts[value] for value in order if counts[value]}
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("analysis.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["number"] = lambda value: "" if value is None else f"{value:.4g}"
+    environment.filters["slug"] = lambda value: str(value).replace(" ", "-")
+    return environment
+
+
+def _hash(text: str) -> str:
+    """The source expression by which the page's policy admits this style or script and no other."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _versions() -> dict[str, str]:
+    """What computed the page, without paths or names."""
+    versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+    return {**versions, "platform": f"{platform.system()} {platform.machine()}"}
