@@ -104,6 +104,8 @@ class Figure:
     plan: Callable[[Budget, int], Generator[Any, Any, FigureData]] = field(repr=False)
 
 
+DENSE = 2000
+"""A cloud of more points is an image inside SVG and PDF, which would else hold each of them."""
 MANY = 8
 """With so many series in a panel, or the same ones in most, one legend stands below, where it covers nothing."""
 
@@ -323,7 +325,8 @@ def _draw_series(ax: Any, panel: Panel, colours: dict[str, str]) -> None:
             if series.low is not None:
                 ax.fill_between(x, series.low, series.high, color=color, alpha=0.2, lw=0)
         elif series.role == "cloud":
-            ax.plot(x, y, ".", color=color, ms=3, alpha=0.5, mew=0, label=series.label, zorder=3)
+            dense = len(x) > DENSE
+            ax.plot(x, y, ".", color=color, ms=3, alpha=0.5, mew=0, label=series.label, zorder=3, rasterized=dense)
         elif len(x) > 30:
             ax.plot(x, y, "-", color=color, lw=0.9, alpha=0.9, label=series.label, zorder=3)
             if series.low is not None:

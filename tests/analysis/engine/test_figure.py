@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import Claim, figures
-from analysis.engine.figure import FigureData, Number, Panel, Series, draw, end_numbers, write_csv
+from analysis.engine.figure import DENSE, FigureData, Number, Panel, Series, draw, end_numbers, write_csv
 
 DATA = FigureData(
     "A title",
@@ -119,3 +119,12 @@ def test_figure_names_the_claims_that_it_judges(name):
     used = [known.get(word) for word in code.co_names] + list(figure.plan.__defaults__ or ())
 
     assert {claim.name for claim in used if isinstance(claim, Claim)} <= {claim.name for claim in figure.claims}
+
+
+@pytest.mark.parametrize(("points", "images"), [(DENSE, 0), (DENSE + 1, 1)])
+def test_dense_cloud_is_an_image_inside_svg(tmp_path, points, images):
+    """So that the file does not grow with the number of points."""
+    cloud = Series("cloud", "cloud", np.arange(points), np.arange(points))
+    draw(FigureData("", [Panel("", [cloud])]), tmp_path / "cloud.svg")
+
+    assert (tmp_path / "cloud.svg").read_text(encoding="utf-8").count("data:image/png;base64,") == images
