@@ -30,6 +30,7 @@ from theory.regression import (
     zero_predictor_risk,
 )
 from theory.regression.gd_plus_plus import MAX_LAYERS
+from theory.regression.one_step import square_root
 
 MAX_STEPS = {"clean": 47, "noisy": 12, "gradient descent": 8, "GD++": 3}
 """Depths up to which the closed forms are asked; eight steps of plain gradient descent take half a second."""
@@ -56,7 +57,7 @@ class Reading:
         self.linear = model.activation is None
         self.zero_values = model.value is None
         self.one_layer = model.layers == 1
-        root = whitening_of_weights(task)
+        root = square_root(task.weight_covariance_matrix)
         product = root @ task.covariance_matrix @ root
         spread = task.signal / task.dim / task.radial_moments[0]  # c where the product is c I
         self.inverse_weights = task.covariate_law == "gaussian" and bool(
@@ -136,7 +137,7 @@ class Reading:
         if algorithm.distance <= ROUNDING:
             return Estimate(near, 0.0, "exact")
         # In the order of the layers, unlike the step sizes of the algorithm.
-        scalars = algorithm_scalars(root @ algorithm.preconditioners @ root)
+        scalars = scalar_parts(root @ algorithm.preconditioners @ root)
         steps = LinearTransformer.from_algorithm(inverse @ scalars @ inverse)
         wisharts = sample_wisharts(task, PROMPTS, generator=generator(self.seed, 0, 0))
         with torch.no_grad():
@@ -229,12 +230,10 @@ class Reading:
         if not np.abs(a).max():
             return "answers zero"
         steps = "one step" if layers == 1 else f"{layers} steps"
-        d = self.task.dim
-        means = np.trace(a, axis1=1, axis2=2) / d
-        plain = np.linalg.norm(a - means[:, None, None] * np.eye(d)) <= self.margin * np.linalg.norm(a)
-        root, inverse = whitening(self.task, d)
+        plain = np.linalg.norm(a - scalar_parts(a)) <= self.margin * np.linalg.norm(a)
+        root, inverse = whitening(self.task, self.task.dim)
         whitened = root @ a @ root
-        scalar = np.linalg.norm(whitened - algorithm_scalars(whitened)) <= self.margin * np.linalg.norm(whitened)
+        scalar = np.linalg.norm(whitened - scalar_parts(whitened)) <= self.margin * np.linalg.norm(whitened)
         if plain:
             what = f"{steps} of gradient descent"
         elif scalar:
@@ -255,16 +254,10 @@ class Reading:
         return bool(np.abs(maps).max() > self.margin)
 
 
-def whitening_of_weights(task: RegressionTask) -> np.ndarray:
-    """Ψ^{1/2}."""
-    values, vectors = np.linalg.eigh(task.weight_covariance_matrix)
-    return (vectors * values**0.5) @ vectors.T
-
-
-def algorithm_scalars(whitened: np.ndarray) -> np.ndarray:
-    """The multiples of the identity nearest to each matrix."""
-    d = whitened.shape[-1]
-    return np.multiply.outer(np.trace(whitened, axis1=1, axis2=2) / d, np.eye(d))
+def scalar_parts(matrices: np.ndarray) -> np.ndarray:
+    """The multiple of the identity nearest to each matrix (layers, d, d)."""
+    d = matrices.shape[-1]
+    return np.multiply.outer(np.trace(matrices, axis1=1, axis2=2) / d, np.eye(d))
 
 
 def published_form(value: np.ndarray | None, key_query: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], float]:

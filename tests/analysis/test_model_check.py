@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from analysis import ModelReport, Outcome, catalogue, check_model, read_task_file, task_file
 from analysis.cli import app
 from analysis.engine.model_report import Estimate, held
-from models.memorization import SequenceEncoder
+from models.memorization import AttentionOnlyTransformer, SequenceEncoder
+from models.reasoning import OneLayerTransformer
 from models.regression import FeatureTransformer, LinearTransformer
 from theory.memorization import NgramTask, geometric_law, lookup_table
 from theory.reasoning import ReasoningTask
@@ -219,11 +220,26 @@ def test_without_torch_the_extra_is_named(folder):
     assert "pip install 'plumbline[models]'" in result.stderr
 
 
-def test_reports_speak_of_claims_of_the_catalogue_and_are_json():
-    """Statements are the catalogue's; everything is a plain value."""
-    report = check_model(BEST, TASK)
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        (BEST, TASK),
+        (AttentionOnlyTransformer(3, 2, 1, 2, 2), lookup_table(3, 2)),
+        (OneLayerTransformer(ReasoningTask(7, 6, 2, 2, 0.3)), ReasoningTask(7, 6, 2, 2, 0.3)),
+    ],
+    ids=["regression", "memorization", "reasoning"],
+)
+def test_reports_speak_of_claims_of_the_catalogue_and_are_json(model, task):
+    """Statements are the catalogue's, of the family of the task; everything is a plain value."""
+    report = check_model(model, task)
     assert all(claim.statement == catalogue()[claim.name].statement for claim in report.claims)
+    assert {catalogue()[claim.name].family for claim in report.claims} == {report.family}
     json.dump(report.to_json(), io.StringIO(), allow_nan=False)
+
+
+def test_a_name_that_is_not_there_lists_those_that_are():
+    """Of references and findings."""
+    report = check_model(BEST, TASK)
     with pytest.raises(ValueError, match="name must be one of answering zero"):
         report.gap("optimun")
     with pytest.raises(ValueError, match="name must be one of algorithm"):
