@@ -15,6 +15,7 @@ from analysis.catalogue import MissingExtra
 from analysis.commands.checking import COLOURS
 from analysis.commands.shared import SeedOption, console, fail
 from analysis.engine.claim import unknown
+from analysis.engine.files import replacing
 from analysis.engine.verdict import Outcome
 from analysis.model_check import DEFAULT_MARGIN, check_model, read_task_file, task_file
 from theory.memorization import lookup_table
@@ -80,7 +81,13 @@ def check_model_command(
         fail(str(error))
     _print(report)
     if json_file is not None:
-        json_file.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n"
+        try:
+            with replacing(json_file) as partial:
+                partial.write_text(text, encoding="utf-8")
+        except OSError as error:
+            typer.echo(f"error: the report was not written: {error}", err=True)
+            raise typer.Exit(1) from None
     raise typer.Exit(1 if Outcome.REFUTED in report.outcomes().values() else 0)
 
 

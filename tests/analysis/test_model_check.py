@@ -196,6 +196,14 @@ def test_command_prints_the_report_and_writes_it(folder):
     assert run("rival.pt", "--task", "task.json", "--margin", 0.1).exit_code == 0
 
 
+def test_a_report_that_cannot_be_written_is_an_error(folder):
+    """A folder that is not there; the report stands on the screen all the same."""
+    result = run("weights.pt", "--task", "task.json", "--json", "nowhere/report.json")
+    assert result.exit_code == 1
+    assert "multi-step-loss" in result.output
+    assert "error: the report was not written" in result.output
+
+
 @pytest.mark.parametrize("family", ["regression", "memorization", "reasoning"])
 def test_examples_of_task_files_are_task_files(folder, family):
     """`--example` prints what `--task` reads."""
