@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple, dataclass, field, fields
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +21,6 @@ from analysis.engine.sweep import Progress, drive
 from analysis.engine.verdict import Verdict
 
 STYLE = Path(__file__).with_name("plumbline.mplstyle")
-FORMATS = ("png", "pdf", "svg")
 UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 """Metadata by format: the same numbers give the same file on every day."""
 Role = Literal["theory", "trained", "cloud", "baseline", "trivial", "rival", "theory marks", "rival marks"]
@@ -298,22 +298,22 @@ def _draw_matrix(ax: Any, panel: Panel) -> None:
 
 def _colours(panels: Sequence[Panel]) -> dict[str, str]:
     """A colour for each group of series: what stands before the colon of their labels."""
-    cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
     shown = [series for panel in panels for series in panel.series]
     groups = [s.label.split(":")[0] for s in shown if not s.role.startswith(("rival", "trivial"))]
-    return {group: cycle[i % len(cycle)] for i, group in enumerate(dict.fromkeys(groups))}
+    return {group: colours[i % len(colours)] for i, group in enumerate(dict.fromkeys(groups))}
 
 
 def _draw_series(ax: Any, panel: Panel, colours: dict[str, str]) -> None:
+    styles = cycle(("-", ":", "-.", "--"))  # of rivals, which are all grey
     for series in panel.series:
         color = colours.get(series.label.split(":")[0], "0.6")
         x, y = np.asarray(series.x, float), np.asarray(series.y, float)
         if series.role == "trivial":
             ax.plot(x, y, "--", color="black", lw=1, label=series.label, zorder=1)
         elif series.role == "rival":
-            ax.plot(
-                x, y, "-", color="0.6", lw=1.2, marker="x" if len(x) < 30 else "", ms=4, label=series.label, zorder=1
-            )
+            style, marker = next(styles), "x" if len(x) < 30 else ""
+            ax.plot(x, y, style, color="0.6", lw=1.2, marker=marker, ms=4, label=series.label, zorder=1)
         elif series.role.endswith("marks"):
             color = "0.6" if series.role.startswith("rival") else color
             ax.plot(x, y, "_", ms=16, mew=1.8, color=color, label=series.label, zorder=2)
