@@ -118,8 +118,8 @@ class TrainReasoner:
         """Train, and return what was measured, first axes (recorded steps, runs).
 
         ``steps``, ``losses`` (of the batch, before the step), ``residuals`` (final gradient norms, relative),
-        ``noise_estimates`` (runs,), ``counts`` (steps, runs, ...) of triggers, with noise of output and noise labels;
-        and what `Measurement` has. Where every gradient is zero training ends early, and so do these.
+        ``outcomes``, ``noise_estimates`` (runs,), ``counts`` (steps, runs, ...) of triggers, with noise of output and
+        noise labels; and what `Measurement` has. Where every gradient is zero training ends early, and so do these.
         """
         torch.set_num_threads(1)
         training, exact = self.training, self.training.optimizer == "lbfgs"
@@ -164,6 +164,7 @@ class TrainReasoner:
             "losses": curve.losses,
             "final_losses": trained.losses,
             "residuals": trained.relative_gradient_norms,
+            "outcomes": list(trained.outcomes),
             "noise_estimates": np.array([np.nan if share is None else share for share in shares]),
             "counts": stream.counts(),
             **{name: values[: len(curve.steps)] for name, values in measurement.result().items()},
