@@ -26,10 +26,13 @@ def _own_packages_or_error() -> None:
 
 _own_packages_or_error()
 
-from analysis.catalogue import MissingExtra, catalogue, figures  # noqa: E402  (after the check above)
+from analysis.catalogue import catalogue, experiments, figures  # noqa: E402  (after the check above)
 from analysis.engine.check import CaseResult, ClaimResult, check  # noqa: E402
 from analysis.engine.claim import Budget, Claim, Evidence, claim  # noqa: E402
+from analysis.engine.cluster import dask_executor  # noqa: E402
 from analysis.engine.executors import process_pool  # noqa: E402
+from analysis.engine.experiment import Ensemble, Experiment, Measured, experiment  # noqa: E402
+from analysis.engine.extras import MissingExtra  # noqa: E402
 from analysis.engine.job import JobError  # noqa: E402
 from analysis.engine.model_report import ModelReport  # noqa: E402
 from analysis.engine.store import Store, StoreError  # noqa: E402
@@ -49,6 +52,7 @@ from analysis.engine.verdict import (  # noqa: E402
     Verdict,
 )
 from analysis.model_check import check_model, read_task_file, task_file  # noqa: E402
+from analysis.sweeps import sweep  # noqa: E402
 
 __all__ = [
     "AtMost",
@@ -59,11 +63,14 @@ __all__ = [
     "Claim",
     "ClaimResult",
     "Convergence",
+    "Ensemble",
     "Evidence",
     "Expectation",
+    "Experiment",
     "GlobalMinimum",
     "Identity",
     "JobError",
+    "Measured",
     "MissingExtra",
     "ModelReport",
     "Ordering",
@@ -77,9 +84,13 @@ __all__ = [
     "check",
     "check_model",
     "claim",
+    "dask_executor",
+    "experiment",
+    "experiments",
     "figures",
     "process_pool",
     "read_task_file",
     "run_jobs",
+    "sweep",
     "task_file",
 ]

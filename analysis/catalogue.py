@@ -1,4 +1,4 @@
-"""The catalogue: every claim and figure of every family."""
+"""The catalogue: every claim, figure and experiment of every family."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from analysis.engine.claim import Budget, Claim, registry
+from analysis.engine.experiment import Experiment, experiment_registry
+from analysis.engine.extras import MissingExtra
 
 if TYPE_CHECKING:
     from analysis.engine.figure import Figure
 
 FAMILIES = ("regression", "memorization", "reasoning")
-
-
-class MissingExtra(ImportError):
-    """What trains or draws needs the extra ``models``."""
 
 
 def _load(part: str) -> None:
@@ -24,9 +22,7 @@ def _load(part: str) -> None:
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in ("torch", "matplotlib"):
                 raise
-            raise MissingExtra(
-                f"this needs {error.name}, which the base install leaves out: pip install 'plumbline[models]'"
-            ) from None
+            raise MissingExtra(error.name, "models") from None
 
 
 def catalogue() -> dict[str, Claim]:
@@ -75,3 +71,13 @@ def figures() -> dict[str, Figure]:
     from analysis.engine.figure import figure_registry
 
     return figure_registry()
+
+
+def experiments() -> dict[str, Experiment]:
+    """All experiments that can be swept, by name.
+
+    Raises:
+        MissingExtra: if torch is not installed.
+    """
+    _load("sweeps")
+    return experiment_registry()

@@ -1,4 +1,4 @@
-"""The command line: ``plumbline claims | check | check-model | report | figure | reproduce | errata | bound``."""
+"""The command line: ``plumbline check``, ``figure``, ``report`` and the other commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from analysis.commands.drawing import figure_command, reproduce_command
 from analysis.commands.listing import claims_command, errata_command
 from analysis.commands.model_check import check_model_command
 from analysis.commands.reporting import report_command
+from analysis.commands.sweeping import sweep_command
 
 app = typer.Typer(
     name="plumbline",
@@ -24,6 +25,7 @@ app.command("check-model")(check_model_command)
 app.command("report")(report_command)
 app.command("figure")(figure_command)
 app.command("reproduce")(reproduce_command)
+app.command("sweep")(sweep_command)
 app.command("errata")(errata_command)
 
 bound_app = typer.Typer(no_args_is_help=True, help="Every calculator at the shell; `plumbline bound NAME --help`.")

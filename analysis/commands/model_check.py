@@ -11,10 +11,10 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from analysis.catalogue import MissingExtra
 from analysis.commands.checking import COLOURS
 from analysis.commands.shared import SeedOption, console, fail
 from analysis.engine.claim import unknown
+from analysis.engine.extras import MissingExtra
 from analysis.engine.files import replacing
 from analysis.engine.verdict import Outcome
 from analysis.model_check import DEFAULT_MARGIN, check_model, read_task_file, task_file

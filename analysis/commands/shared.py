@@ -13,9 +13,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from analysis.catalogue import MissingExtra, catalogue
+from analysis.catalogue import catalogue
 from analysis.engine.claim import Budget
 from analysis.engine.executors import process_pool
+from analysis.engine.extras import MissingExtra
 from analysis.engine.store import Store, StoreError
 
 DEFAULT_STORE = Path(".plumbline") / "store.sqlite"
@@ -30,16 +31,34 @@ StoreOption = Annotated[str, typer.Option("--store", help="SQLite file of result
 
 
 class Bar:
-    """A progress bar on a terminal's standard error, nothing elsewhere."""
+    """A progress bar on a terminal's standard error, nothing elsewhere.
 
-    def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    Args:
+        rate: Also show jobs a second and the time left: where all jobs are known from the start.
+    """
+
+    def __init__(self, *, rate: bool = False) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> str:
+                return f"{task.speed:.3g}/s" if task.speed else ""
 
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            *((Rate(), TimeRemainingColumn()) if rate else ()),
             console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -61,9 +80,9 @@ class Bar:
 
 
 @contextmanager
-def session(store: str, jobs: int) -> Iterator[tuple[Store, Any, Bar]]:
+def session(store: str, jobs: int, *, rate: bool = False) -> Iterator[tuple[Store, Any, Bar]]:
     """Store, executor and progress bar; Ctrl-C and files that cannot be written end it and say how to go on."""
-    bar = Bar()
+    bar = Bar(rate=rate)
     where = "nothing was kept (--store none)" if store == "none" else f"what is done is kept in {store}"
     try:
         with ExitStack() as stack:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from analysis.engine.exact_json import encode_result
 from analysis.engine.executors import InProcess, ProcessPool
-from analysis.engine.job import Job, JobError, job_key
+from analysis.engine.job import Job, JobError, code_version, job_key
 from analysis.engine.store import Store, StoreError
 
 Progress = Callable[[int, int, str], None]
 Plan = Generator[Any, Any, Any]
 
-FOREIGN_WINDOW = 256  # futures at a time on an executor whose number of workers is not known
+# Futures at a time on an executor whose number of workers is not known: 500 workers have a next job at hand.
+FOREIGN_WINDOW = 1024
 POLL_SECONDS = 1.0  # how often to look whether a worker has died unnoticed
 
 
@@ -53,7 +57,7 @@ def run_jobs(
     Raises:
         ValueError: if one of ``jobs`` is no job.
         StoreError: if the store cannot be written.
-        BrokenExecutor: if workers die of an executor that cannot be renewed.
+        BrokenExecutor: if workers die of an executor that cannot be renewed, or run other code than this process.
         KeyboardInterrupt: at Ctrl-C, at once: pool workers are ended, what is done is in the store.
     """
     with _Sweep(store, executor, progress) as sweep:
@@ -61,6 +65,34 @@ def run_jobs(
         while sweep.step():
             pass
         return [sweep.result(key) for key in keys]
+
+
+def stream_jobs(
+    groups: Iterable[Sequence[Job]], *, store: Store, executor: Executor | None = None, progress: Progress | None = None
+) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the results of each group of jobs when the last of them is there, with the number of the group.
+
+    Like `run_jobs`, but no result is kept in memory: for sweeps of any length.
+
+    Args:
+        groups: Jobs whose results are read together; a job may stand in several groups.
+        store, executor, progress: As in `run_jobs`.
+
+    Raises:
+        ValueError, StoreError, BrokenExecutor, KeyboardInterrupt: As in `run_jobs`.
+    """
+    with _Sweep(store, executor, progress) as sweep:
+        keys = [[sweep.ask(job, type(job).__name__) for job in group] for group in groups]
+        missing = [len(set(group)) for group in keys]
+        users: dict[str, list[int]] = defaultdict(list)
+        for number, group in enumerate(keys):
+            for key in set(group):
+                users[key].append(number)
+        while done := sweep.step():
+            for number in [number for key in done for number in users.pop(key)]:
+                missing[number] -= 1
+                if not missing[number]:
+                    yield number, [sweep.result(key) for key in keys[number]]
 
 
 def drive(
@@ -164,8 +196,16 @@ class _Record:
     seconds: float
 
 
-def _execute(job: Job) -> _Record:
+class OtherCode(BrokenExecutor):
+    """A worker would compute with other sources than those that are part of the keys."""
+
+
+def _execute(job: Job, version: str | None = None) -> _Record:
     """Run a job wherever this is called; its exception comes back as a record."""
+    if version is not None and version != code_version():
+        raise OtherCode(
+            f"worker process {os.getpid()} on {platform.node()} runs other code: install this version there"
+        )
     start = time.perf_counter()
     try:
         result: str | JobError = encode_result(job.run())
@@ -197,6 +237,9 @@ class _Sweep:
         self._store = store
         self._executor = InProcess() if executor is None else executor
         self._pool = executor if isinstance(executor, ProcessPool) else None
+        # Workers on other machines may have other sources; those of a pool here are this process's own.
+        local = self._pool is not None or isinstance(self._executor, InProcess)
+        self._run = _execute if local else partial(_execute, version=code_version())
         self._progress = progress
         self._jobs: dict[str, tuple[Job, str]] = {}  # asked for and not finished, by key
         self._queue: deque[str] = deque()
@@ -259,7 +302,7 @@ class _Sweep:
             job, label = self._jobs[key]
             self._report(label)
             try:
-                future = self._executor.submit(_execute, job)
+                future = self._executor.submit(self._run, job)
             except BrokenExecutor as error:
                 source.appendleft(key)
                 self._break(error)
@@ -282,6 +325,8 @@ class _Sweep:
             record = future.result()
         except BrokenExecutor as error:
             return error
+        except CancelledError:
+            return BrokenExecutor("the connection to its scheduler is lost")  # nobody else cancels
         except Exception as error:
             # The executor could not carry the job or its record.
             record = _Record(_error_record(error), 0.0)

@@ -1,0 +1,150 @@
+"""A sweep over a grid: counted before it starts, run ensemble by ensemble, read as a table of runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.engine.claim import Budget
+from analysis.engine.experiment import Ensemble, Experiment, Measured
+from analysis.engine.grid import Point, checked_grid, points
+from analysis.engine.job import JobError
+from analysis.engine.store import Store
+from analysis.engine.sweep import Progress, stream_jobs
+from analysis.engine.table import Table
+from theory import checks
+
+MAX_RUNS = 10**6
+"""Runs above which a sweep does not start unless it is told to."""
+SEEDS_APART = 2**20
+"""Between the seeds of the ensembles of one grid point: sweeps with smaller seeds share no run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One ensemble of a sweep: its grid points (several where their values are joined), its seed and its runs."""
+
+    points: list[Point]
+    seed: int
+    runs: int
+    ensemble: Ensemble
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What `plan_sweep` has laid out; `str` counts it."""
+
+    experiment: Experiment
+    budget: Budget
+    grid_points: int
+    runs: int
+    cells: list[Cell] = field(repr=False)
+
+    def __str__(self) -> str:
+        sizes = f"{self.grid_points:,} grid points, {self.runs:,} runs in {len(self.cells):,} ensembles"
+        return f"{self.experiment.name}: {sizes}"
+
+    def run(self, *, store: Store, executor: Executor | None = None, progress: Progress | None = None) -> Table:
+        """Compute what the store does not have, and return a row for each run.
+
+        A job that fails, by an exception or with its worker, leaves rows with the outcome ``"error"`` and its message;
+        the next call tries it again.
+
+        Args:
+            store: Where results are looked up and kept.
+            executor: ``None`` runs in this process; `process_pool`, `dask_executor`, or any other executor of
+                ``concurrent.futures``.
+            progress: Called as ``progress(done, total, label)`` with numbers of jobs.
+
+        Raises:
+            StoreError, BrokenExecutor, KeyboardInterrupt: As in `run_jobs`; what is done is in the store.
+        """
+        found: dict[int, Measured | JobError] = {}
+        groups = (cell.ensemble.jobs for cell in self.cells)
+        for number, results in stream_jobs(groups, store=store, executor=executor, progress=progress):
+            found[number] = _read(self.cells[number].ensemble, results)
+        return Table(self.experiment, self.budget, [(cell, found[place]) for place, cell in enumerate(self.cells)])
+
+
+def plan_sweep(
+    experiment: Experiment,
+    grid: Mapping[str, Any] | None = None,
+    *,
+    seeds: int = 1,
+    seed: int = 0,
+    budget: Budget = Budget.QUICK,
+    runs_together: int = 16,
+    max_runs: int = MAX_RUNS,
+) -> Sweep:
+    """Lay a sweep out, without running anything.
+
+    Args:
+        experiment: One of `experiments`.
+        grid: Values by key: one, or a sequence of them. Keys left out have their default.
+        seeds: Random starts at each grid point.
+        seed: All randomness derives from it.
+        budget: Size of what the grid does not name: steps, samples.
+        runs_together: Largest number of runs in an ensemble, the unit of work.
+        max_runs: Refuse more runs than this.
+
+    Raises:
+        ValueError: on a key that is not there, a value out of range (with its grid point), or too many runs.
+    """
+    seeds = checks.integer("seeds", seeds, at_least=1)
+    seed = checks.integer("seed", seed, at_least=0, at_most=SEEDS_APART - 1)
+    runs_together = checks.integer("runs_together", runs_together, at_least=1)
+    values = checked_grid(grid or {}, experiment.keys)
+    grid_points = math.prod(len(options) for options in values.values())
+    if grid_points * seeds > max_runs:
+        raise ValueError(
+            f"grid must make at most max_runs = {max_runs:,} runs, got {grid_points * seeds:,} "
+            f"({grid_points:,} points, {seeds:,} seeds each)"
+        )
+    cells = [
+        cell
+        for point, joined in _together(experiment, values, runs_together)
+        for cell in _cells(experiment, point, joined, seeds, seed, budget, runs_together)
+    ]
+    return Sweep(experiment, budget, grid_points, grid_points * seeds, cells)
+
+
+def _together(experiment: Experiment, values: dict[str, list[Any]], most: int) -> Iterator[tuple[Point, list[Any]]]:
+    """Points of the keys that cannot be joined, each with values of the key that can, alike and not too many."""
+    name = experiment.join
+    groups: dict[Any, list[Any]] = {}
+    for value in values.get(name, ()):
+        groups.setdefault(experiment.alike(value), []).append(value)
+    chunks = [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
+    for point in points({key: options for key, options in values.items() if key != name}):
+        for chunk in chunks or [[]]:
+            yield point, chunk
+
+
+def _cells(
+    experiment: Experiment, point: Point, joined: list[Any], seeds: int, seed: int, budget: Budget, most: int
+) -> Iterator[Cell]:
+    places = [{**point, experiment.join: value} for value in joined] or [point]
+    given = {**point, experiment.join: tuple(joined)} if joined else point
+    starts = max(1, most // len(places))
+    for chunk, first in enumerate(range(0, seeds, starts)):
+        own, count = seed + chunk * SEEDS_APART, min(starts, seeds - first)
+        try:
+            ensemble = experiment.build(**given, runs=count, seed=own, budget=budget)
+        except ValueError as error:
+            where = ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+            raise ValueError(f"{error} (at {where})") from None
+        yield Cell(places, own, count * len(places), ensemble)
+
+
+def _read(ensemble: Ensemble, results: list[Any]) -> Measured | JobError:
+    """What the runs came to, or the first error."""
+    failed = next((result for result in results if isinstance(result, JobError)), None)
+    if failed is not None:
+        return failed
+    try:
+        return ensemble.read(*results)
+    except Exception as error:  # a sweep of days does not end with one result that cannot be read
+        return JobError(type(error).__name__, str(error))

@@ -1,0 +1,100 @@
+"""The experiments of memorization that can be swept over a grid."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from analysis.engine.cases import of_budget
+from analysis.engine.claim import Budget
+from analysis.engine.experiment import Ensemble, Measured, experiment
+from analysis.engine.training import Training
+from analysis.memorization.experiments import Architecture, OptimalLowRank, TrainNextTokenModel
+from theory.memorization import (
+    NgramTask,
+    accuracy_lower_bound,
+    geometric_law,
+    lookup_table,
+    uniform_law,
+    zipf_law,
+)
+
+Law = Literal["lookup", "geometric", "zipf", "uniform"]
+
+
+def law_of(name: Law, vocab_size: int, context_length: int, ratio: float, exponent: float, seed: int) -> NgramTask:
+    """The next-token law of this name."""
+    if name == "lookup":
+        return lookup_table(vocab_size, context_length, seed=seed)
+    if name == "geometric":
+        return geometric_law(vocab_size, context_length, ratio=ratio, seed=seed)
+    if name == "zipf":
+        return zipf_law(vocab_size, context_length, exponent=exponent, seed=seed)
+    return uniform_law(vocab_size, context_length, support=max(1, vocab_size // 2), seed=seed)
+
+
+@experiment(family="memorization")
+def train_next_token_model(
+    *,
+    law: Law = "lookup",
+    vocab_size: int = 10,
+    context_length: int = 2,
+    ratio: float = 0.5,
+    exponent: float = 1.0,
+    architecture: Architecture = "attention only",
+    embed_dim: int = 3,
+    heads: int = 4,
+    head_dim: int | None = None,
+    layers: int = 1,
+    width: int = 32,
+    init_scale: float = 1.0,
+    samples: int = 0,
+    optimizer: Literal["adam", "sgd", "lbfgs"] = "adam",
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    precision: Literal["float64", "float32"] = "float64",
+    runs: int,
+    seed: int,
+    budget: Budget,
+) -> Ensemble:
+    """Models trained on a next-token law: accuracy on look-up tables, otherwise divergence, exact over all contexts.
+
+    Look-up tables are random, one for each run, and the accuracy is held against the lower bound of its expectation
+    (attention only). A noisy law is one for all runs of an ensemble, and its divergence is held against the best found
+    for any logits of rank ``embed_dim``. ``ratio`` is of the geometric law, ``exponent`` of Zipf's; the uniform one has
+    half the vocabulary as its support.
+    """
+    task = law_of(law, vocab_size, context_length, ratio, exponent, seed)
+    count = steps or of_budget(budget, 200, 600, 1500)
+    rate: Any = learning_rate if learning_rate is not None or optimizer == "lbfgs" else 0.1
+    halve: dict[str, Any] = {} if optimizer == "lbfgs" else {"halve_every": max(1, count // 4)}
+    job = TrainNextTokenModel(
+        task=task,
+        architecture=architecture,
+        embed_dim=embed_dim,
+        heads=heads,
+        head_dim=head_dim,
+        layers=layers,
+        width=width,
+        init_scale=init_scale,
+        own_tables=law == "lookup",
+        samples=samples,
+        training=Training(optimizer=optimizer, steps=count, learning_rate=rate, record_every=count, **halve),
+        runs=runs,
+        seed=seed,
+        precision=precision,
+    )
+    if law == "lookup":
+        bound = None
+        if architecture == "attention only" and layers == 1:
+            bound = accuracy_lower_bound(heads, head_dim or embed_dim, embed_dim, vocab_size, context_length)
+
+        def accuracies(trained: dict[str, Any]) -> Measured:
+            return Measured(trained["outcomes"], trained["steps"], trained["accuracies"], 0.0, bound)
+
+        return Ensemble((job,), accuracies, "accuracy", "" if bound is None else "lower bound of the expected accuracy")
+
+    def divergences(trained: dict[str, Any], best: dict[str, Any]) -> Measured:
+        return Measured(trained["outcomes"], trained["steps"], trained["divergences"], 0.0, best["divergence"])
+
+    best = OptimalLowRank(task=task, rank=embed_dim, starts=4, max_iterations=300)
+    return Ensemble((job, best), divergences, "divergence (nats)", "best found of rank d")

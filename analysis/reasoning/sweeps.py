@@ -1,0 +1,87 @@
+"""The experiment of in-context reasoning that can be swept over a grid."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.engine.cases import of_budget
+from analysis.engine.claim import Budget
+from analysis.engine.experiment import Ensemble, Measured, experiment
+from analysis.reasoning.cases import Trained, exact_loss
+from analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve
+
+Model = Literal[
+    "Origin-Linear-F", "Origin-Linear-FA", "Origin-Relu-F", "Origin-Relu-FA", "Origin-Softmax-F", "Origin-Softmax-FA",
+    "Reparam-Linear-F", "Reparam-Linear-FA", "Reparam-Relu-F", "Reparam-Relu-FA", "Reparam-Softmax-F",
+    "Reparam-Softmax-FA", "Reparam-Linear-W-FA", "Reparam-Relu-W-FA",
+]  # fmt: skip
+
+
+@experiment(family="reasoning")
+def train_reasoner(
+    *,
+    model: Model = "Reparam-Linear-FA",
+    vocab_size: int = 60,
+    sentence_length: int = 256,
+    triggers: int = 5,
+    outputs: int = 4,
+    noise: tuple[float, ...] = (0.2,),
+    learning_rate: float = 0.1,
+    batch: int | None = None,
+    test: int | None = None,
+    exact: bool = False,
+    steps: int | None = None,
+    runs: int,
+    seed: int,
+    budget: Budget,
+) -> Ensemble:
+    """One-layer transformers under normalised gradient descent: their population loss.
+
+    The loss of reparameterised models follows exactly from their scales, and is held against the closed form of its
+    course; that of the others is of test sentences, and is held against the Bayes risk. Noise levels train together.
+    With ``exact`` the steps are along the gradient of the population (linear and ReLU, reparameterised) instead of
+    that of a batch.
+    """
+    task = ReasoningTask(vocab_size, sentence_length, triggers, outputs, noise[0])
+    case = Trained(task, model, learning_rate)
+    scaled = case.data != "sentences"
+    count = steps or of_budget(budget, 60, 150, 2000)
+    size = batch or of_budget(budget, 128, 256, 512)
+    job = TrainReasoner(
+        task=task,
+        model=model,
+        training=normalized_descent(learning_rate, count, record_every=count),
+        data="expected counts" if exact else case.data,
+        batch=size,
+        noise_levels=noise if noise[0] else (),
+        seeds=runs,
+        seed=seed,
+        test=0 if scaled else test or of_budget(budget, 128, 256, 512),
+    )
+
+    levels = job.levels  # here, so that a noise out of range is refused before anything runs
+
+    def predicted(level: ReasoningTask) -> float:
+        if not scaled:
+            return bayes_risk(level)
+        given = None if exact else size
+        return float(normalized_gd_curve(level, count, learning_rate, batch_size=given, **case.options).losses[-1])
+
+    def read(trained: dict[str, Any]) -> Measured:
+        theory = [predicted(level) for level in levels] * runs
+        ends = (trained["outcomes"], trained["steps"][-1])
+        if not scaled:
+            return Measured(*ends, trained["population"][-1], None, theory)
+        ends_of_runs = zip(levels * runs, trained["scales"][-1], strict=True)
+        return Measured(*ends, [_loss(level, scales, case) for level, scales in ends_of_runs], 0.0, theory)
+
+    theory = "loss of the exact course" if scaled else "Bayes risk"
+    return Ensemble((job,), read, "population loss (nats)" if scaled else "loss on test sentences (nats)", theory)
+
+
+def _loss(task: ReasoningTask, scales: np.ndarray, case: Trained) -> float:
+    """The exact loss of a reparameterised model; without noise each trigger has its scale."""
+    return float(np.mean([exact_loss(task, scale, **case.options, estimate=None) for scale in scales.tolist()]))

@@ -1,0 +1,168 @@
+"""The experiments of in-context regression that can be swept over a grid."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+from analysis.engine.cases import of_budget
+from analysis.engine.claim import Budget
+from analysis.engine.experiment import Ensemble, Measured, experiment
+from analysis.engine.training import Training
+from analysis.regression.experiments import Objective, TrainLinearTransformer
+from analysis.regression.landscape import TrainAlongLandscape, TrainFeatureTransformer
+from theory.regression import (
+    RegressionTask,
+    gd_plus_plus_optimum,
+    looped_optimum,
+    multi_step_optimum,
+    noisy_multi_step_optimum,
+    one_step_optimum,
+)
+
+Optimizer = Literal["lbfgs", "adam", "sgd"]
+
+
+def training(optimizer: Optimizer, steps: int, learning_rate: float | None, clip: float | None = None) -> Training:
+    """Training that records its two ends only: a sweep keeps no curves."""
+    rate: Any = learning_rate if learning_rate is not None or optimizer == "lbfgs" else 0.03
+    return Training(optimizer=optimizer, steps=steps, learning_rate=rate, clip=clip, tolerance=1e-7, record_every=steps)
+
+
+@cache
+def exact_optimum(task: RegressionTask, layers: int, heads: int, value_block: str, looped: bool) -> tuple[str, float]:
+    """The name and value of the best risk; ("", NaN) where theory is silent. Whitened, all Σ with Ψ = Σ⁻¹ are alike."""
+    if layers == 1:
+        return "one-step optimum", one_step_optimum(task).loss
+    sizes = (layers, task.dim, task.context_length)
+    if value_block == "zero" and not task.noise_variance:
+        return ("looped optimum", looped_optimum(*sizes).loss) if looped else (
+            "multi-step optimum", multi_step_optimum(*sizes).loss
+        )  # fmt: skip
+    if value_block == "zero" and not looped:
+        return "noisy multi-step optimum", noisy_multi_step_optimum(*sizes, task.noise_variance).loss
+    if layers == 2 and heads == 1 and not (looped or task.noise_variance):
+        return "GD++ optimum", gd_plus_plus_optimum(*sizes).loss
+    return "", float("nan")
+
+
+@experiment(family="regression")
+def train_linear_transformer(
+    *,
+    dim: int = 5,
+    context_length: int = 20,
+    noise_variance: float = 0.0,
+    layers: int = 1,
+    heads: int = 1,
+    value_block: Literal["zero", "free"] = "zero",
+    looped: bool = False,
+    init_scale: float | None = None,
+    objective: Objective | None = None,
+    samples: int | None = None,
+    optimizer: Optimizer = "lbfgs",
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    clip: float | None = None,
+    runs: int,
+    seed: int,
+    budget: Budget,
+) -> Ensemble:
+    """Linear transformers trained on covariates N(0, I); their exact population risk against the optimum of the depth.
+
+    By default on the exact risk (one layer), on a weighted design with its optimum (more layers), or on a fixed sample
+    (three layers or more with a free value block).
+    """
+    task = RegressionTask(dim, context_length, noise_variance=noise_variance)
+    # The design of more than two layers with a free value block needs moments that few draws can have.
+    exact = value_block == "zero" or layers == 2
+    objective = objective or ("population" if layers == 1 else "design" if exact else "symmetrised sample")
+    draws = {"population": 0, "design": 12 if layers == 2 and value_block == "zero" else 25}.get(objective, 200)
+    job = TrainLinearTransformer(
+        task=task,
+        layers=layers,
+        heads=heads,
+        value_block=value_block,
+        looped=looped,
+        init_scale=init_scale or (0.1 if layers == 1 else 0.002 if value_block == "zero" else 0.05),
+        objective=objective,
+        samples=draws if samples is None else samples,
+        training=training(optimizer, steps or of_budget(budget, 500, 1000, 4000), learning_rate, clip),
+        runs=runs,
+        seed=seed,
+    )
+
+    def read(trained: dict[str, Any]) -> Measured:
+        _, best = exact_optimum(task, layers, heads, value_block, looped)
+        return Measured(trained["outcomes"], trained["steps"], trained["risks"], trained["risk_errors"], best)
+
+    return Ensemble((job,), read, "population risk", exact_optimum(task, layers, heads, value_block, looped)[0])
+
+
+@experiment(family="regression")
+def train_along_landscape(
+    *,
+    dim: int = 5,
+    context_length: int = 20,
+    layers: int = 3,
+    value_block: Literal["zero", "free"] = "free",
+    init_scale: float = 0.05,
+    batch: int = 1000,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    steps: int | None = None,
+    learning_rate: float = 0.02,
+    clip: float | None = None,
+    runs: int,
+    seed: int,
+    budget: Budget,
+) -> Ensemble:
+    """Linear transformers trained on fresh prompts at each step, as published; their held-out risk."""
+    task = RegressionTask(dim, context_length)
+    job = TrainAlongLandscape(
+        task=task,
+        layers=layers,
+        value_block=value_block,
+        init_scale=init_scale,
+        batch=batch,
+        training=training(optimizer, steps or of_budget(budget, 200, 1000, 4000), learning_rate, clip),
+        runs=runs,
+        seed=seed,
+    )
+    theory, best = exact_optimum(task, layers, 1, value_block, False)
+    return Ensemble((job,), lambda trained: _at_the_end(trained, best), "risk on held-out designs", theory)
+
+
+@experiment(family="regression")
+def train_feature_transformer(
+    *,
+    dim: int = 5,
+    context_length: int = 20,
+    layers: int = 3,
+    hidden: int = 30,
+    init_scale: float = 0.1,
+    batch: int = 2000,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    steps: int | None = None,
+    learning_rate: float = 0.02,
+    clip: float | None = None,
+    runs: int,
+    seed: int,
+    budget: Budget,
+) -> Ensemble:
+    """Linear attention after learned ReLU features, trained on fresh prompts; its loss on held-out prompts."""
+    job = TrainFeatureTransformer(
+        dim=dim,
+        context_length=context_length,
+        layers=layers,
+        hidden=hidden,
+        init_scale=init_scale,
+        batch=batch,
+        training=training(optimizer, steps or of_budget(budget, 100, 1000, 4000), learning_rate, clip),
+        runs=runs,
+        seed=seed,
+    )
+    return Ensemble((job,), lambda trained: _at_the_end(trained, None), "loss on held-out prompts")
+
+
+def _at_the_end(trained: dict[str, Any], predicted: float | None) -> Measured:
+    """Held-out losses of the final models; their sampling error is not estimated."""
+    return Measured(trained["outcomes"], trained["steps"][-1], trained["losses"][-1], None, predicted)
