@@ -35,5 +35,5 @@ def dask_executor(scheduler: str, *, timeout: float = CONNECT_SECONDS) -> Iterat
             f"scheduler must be the address of a running one (tcp://host:port), got {scheduler!r}: {error}"
         ) from None
     with client:
-        # Equal calls would otherwise be merged into one, and a failed job that is asked for again not run again.
+        # Equal calls would otherwise be merged into one.
         yield client.get_executor(pure=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,11 +31,10 @@ from tests.analysis.engine.jobs_for_tests import (
     noted,
     noted_processes,
 )
+from tests.analysis.engine.processes_for_tests import PATIENCE, ROOT, members, stored, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
-ROOT = Path(__file__).parents[3]
-PATIENCE = 60.0  # seconds for what takes one or two on an idle machine; only a hang takes as long
 WINDOW = 4  # jobs in flight on two workers: two run, two are on their way to them
 
 # Squares of 0…count-1, each after so many seconds, on so many workers (0: in this process).
@@ -92,42 +89,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if members(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def members(group: int) -> list[int]:
-    """The living processes of a process group."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-            except OSError:
-                continue  # it has just ended
-            if int(its_group) == group and state not in "ZX":
-                found.append(int(entry.name))
-    return found
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition, not for a time."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"no {what} within {PATIENCE} s"
-        time.sleep(0.01)
-
-
-def stored(path: Path) -> set[int]:
-    """The numbers whose squares are in the file."""
-    if not path.exists():
-        return set()
-    with closing(sqlite3.connect(path)) as connection:
-        try:
-            found = connection.execute(
-                "SELECT json_extract(job, '$.value') FROM records WHERE status = 'done'"
-            ).fetchall()
-        except sqlite3.OperationalError:
-            return set()  # the file has just been made
-    return {value for (value,) in found}
 
 
 @pytest.mark.parametrize(("workers", "in_flight"), [(0, 1), (2, WINDOW)])
