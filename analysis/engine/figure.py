@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.engine.claim import Budget, Claim
 from analysis.engine.files import replacing
+from analysis.engine.phase import Phase, draw_phase
 from analysis.engine.store import Store
 from analysis.engine.sweep import Progress, drive
 from analysis.engine.verdict import Verdict
@@ -48,7 +49,7 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Series over common axes, or a matrix shown as a heat map."""
+    """Series over common axes, a matrix shown as a heat map, or a phase diagram."""
 
     title: str
     series: Sequence[Series] = ()
@@ -59,6 +60,7 @@ class Panel:
     matrix: np.ndarray | None = None
     limit: float | None = None
     """Colour scale of a heat map, −limit … limit."""
+    phase: Phase | None = None
     xticks: Sequence[float] | None = None
     legend: bool = True
     """False where another panel's legend, with the same colours, explains this one too."""
@@ -225,6 +227,9 @@ def write_csv(data: FigureData, path: Path) -> None:
             if panel.matrix is not None:
                 for (row, column), entry in np.ndenumerate(panel.matrix):
                     writer.writerow([panel.title, f"row {row}", "matrix", column, repr(float(entry)), "", ""])
+            if panel.phase is not None:
+                for name, role, place, value in panel.phase.rows():
+                    writer.writerow([panel.title, name, role, repr(place), repr(value), "", ""])
             for series in panel.series:
                 x, y = np.asarray(series.x, float), np.asarray(series.y, float)
                 low = np.full(len(x), np.nan) if series.low is None else np.asarray(series.low, float)
@@ -255,14 +260,19 @@ def draw(data: FigureData, path: Path) -> None:
         counts = [len(panel.series) for panel in data.panels if panel.legend]
         labels = {series.label for panel in data.panels if panel.legend for series in panel.series}
         below = max(counts, default=0) >= MANY or (len(labels) > 0 and sum(counts) >= 2 * len(labels))
-        width, height = (6.4, 5.0) if single else (3.5 * columns + 0.6, 3.1 * rows + 0.6 + below * 0.05 * len(labels))
-        canvas = Canvas(figsize=(width, height))
+        column = 4.6 if any(panel.phase for panel in data.panels) else 3.5  # colour bars need room
+        width, height = column * columns + 0.6, 3.1 * rows + 0.6 + below * 0.05 * len(labels)
+        canvas = Canvas(figsize=(6.4, 5.0) if single else (width, height))
         FigureCanvasAgg(canvas)
         axes = canvas.subplots(rows, columns, squeeze=False).ravel()
         handles: dict[str, Any] = {}
         for ax, panel in zip(axes, data.panels, strict=False):
             if panel.matrix is not None:
                 _draw_matrix(ax, panel)
+                continue
+            if panel.phase is not None:
+                ax.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel)
+                draw_phase(ax, panel.phase, xscale=panel.xscale, yscale=panel.yscale, legend=panel.legend)
                 continue
             _draw_series(ax, panel, _colours(data.panels if below else [panel]))
             if panel.series and panel.legend:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from analysis.engine.claim import Budget
 from analysis.engine.experiment import Ensemble, Experiment, Measured
 from analysis.engine.grid import Point, checked_grid, points
-from analysis.engine.job import JobError
+from analysis.engine.job import Job, JobError
 from analysis.engine.store import Store
 from analysis.engine.sweep import Progress, stream_jobs
 from analysis.engine.table import Table
@@ -67,6 +67,12 @@ class Sweep:
         for number, results in stream_jobs(groups, store=store, executor=executor, progress=progress):
             found[number] = _read(self.cells[number].ensemble, results)
         return Table(self.experiment, self.budget, [(cell, found[place]) for place, cell in enumerate(self.cells)])
+
+    def within(self) -> Generator[list[Job], list[Any], Table]:
+        """The same inside the plan of a figure or a claim: ``table = yield from sweep.within()``."""
+        results = iter((yield [job for cell in self.cells for job in cell.ensemble.jobs]))
+        found = [(cell, _read(cell.ensemble, [next(results) for _ in cell.ensemble.jobs])) for cell in self.cells]
+        return Table(self.experiment, self.budget, found)
 
 
 def plan_sweep(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from analysis.engine.claim import Budget
 from analysis.engine.experiment import Experiment, Measured, of_runs
@@ -71,6 +73,20 @@ class Table:
                     "theory": cell.ensemble.theory or None,
                     **numbers,
                 }
+
+    def over(self, x: str, y: str, column: str, statistic: Callable[..., float]) -> np.ndarray:
+        """A statistic of a column over two keys, (values of y, values of x), both in ascending order.
+
+        Raises:
+            ValueError: if a point has a run without a value in that column.
+        """
+        groups: dict[tuple[Any, Any], list[float]] = defaultdict(list)
+        for row in self.rows():
+            if row[column] is None:
+                raise ValueError(f"every run must have a value of {column}, got {row}")
+            groups[row[y], row[x]].append(row[column])
+        rows, columns = (sorted({place[axis] for place in groups}) for axis in (0, 1))
+        return np.array([[statistic(groups[row, at]) for at in columns] for row in rows])
 
     def outcomes(self) -> Counter[str]:
         """How many runs ended how."""

@@ -10,7 +10,7 @@ from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
-from analysis.memorization import figures_experiments
+from analysis.memorization import figures_experiments, figures_phase
 from analysis.memorization.claims.accuracy import HEADS, trained_above_the_bound, trained_on_tables
 from analysis.memorization.claims.capacity import capacity_is_attained
 from analysis.memorization.claims.low_rank import (
@@ -37,6 +37,7 @@ __all__ = [
     "capacity_staircase",
     "divergence_against_rank",
     "figures_experiments",
+    "figures_phase",
     "training_accuracy",
     "training_divergence",
 ]

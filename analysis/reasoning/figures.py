@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
+from analysis.reasoning import figures_phase as figures_phase
 from analysis.reasoning.cases import BATCH, LEARNING_RATES, NOISE_LEVELS, NOISY, PUBLISHED, Trained
 from analysis.reasoning.claims.dynamics import noiseless_loss_curve, noisy_loss_curve
 from analysis.reasoning.claims.finite_sample import finite_sample_excess, float32_stall, layer_roles

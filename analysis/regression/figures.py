@@ -11,7 +11,7 @@ from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
 from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
 from analysis.engine.training import Training
-from analysis.regression import figures_landscape, figures_notebooks, figures_variable
+from analysis.regression import figures_landscape, figures_notebooks, figures_phase, figures_variable
 from analysis.regression.cases import rotated_task
 from analysis.regression.claims.baselines import bayes_bound
 from analysis.regression.claims.gd_plus_plus import (
@@ -51,6 +51,7 @@ from theory.regression import (
 __all__ = [
     "figures_landscape",
     "figures_notebooks",
+    "figures_phase",
     "figures_variable",
     "loss_against_context_length",
     "loss_against_depth",

@@ -40,7 +40,12 @@ def run(tmp_path, monkeypatch):
     [
         ({"layers": 1, "noise_variance": 0.5}, "one-step optimum", lambda: 0.2978723404255319),
         ({"layers": 2}, "multi-step optimum", lambda: multi_step_optimum(2, 2, 20).loss),
-        ({"layers": 2, "looped": True}, "looped optimum", lambda: looped_optimum(2, 2, 20).loss),
+        # Of d = 5: at d = 2 a step with an antisymmetric part goes below the best scalar one.
+        (
+            {"dim": 5, "layers": 2, "looped": True},
+            "looped optimum of scalar steps",
+            lambda: looped_optimum(2, 5, 20).loss,
+        ),
         (
             {"layers": 2, "noise_variance": 0.5},
             "noisy multi-step optimum",
