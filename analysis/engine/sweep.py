@@ -75,7 +75,7 @@ def stream_jobs(
     Like `run_jobs`, but no result is kept in memory: for sweeps of any length.
 
     Args:
-        groups: Jobs whose results are read together; a job may stand in several groups.
+        groups: Jobs whose results are read together, at least one; a job may stand in several groups.
         store, executor, progress: As in `run_jobs`.
 
     Raises:

@@ -57,7 +57,7 @@ def excess_phases(budget: Budget, seed: int) -> Any:
         theory_x=fine_x,
         theory_y=fine_y,
         theory=np.array([[feed_forward_gap(task(size, level)) for level in fine_x] for size in fine_y]),
-        levels=[0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5],
+        levels=[0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0],
         theory_label="exact gap α log(1 + (1 − α)(N − 2)/α)",
     )
     return FigureData(

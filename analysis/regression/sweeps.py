@@ -29,21 +29,31 @@ def training(optimizer: Optimizer, steps: int, learning_rate: float | None, clip
     return Training(optimizer=optimizer, steps=steps, learning_rate=rate, clip=clip, tolerance=1e-7, record_every=steps)
 
 
-@cache
-def exact_optimum(task: RegressionTask, layers: int, heads: int, value_block: str, looped: bool) -> tuple[str, float]:
-    """The name and value of the best risk; ("", NaN) where theory is silent. Whitened, all Σ with Ψ = Σ⁻¹ are alike."""
+def theory_of(task: RegressionTask, layers: int, heads: int, value_block: str, looped: bool) -> str:
+    """The name of what predicts the best risk; empty where theory is silent."""
     if layers == 1:
-        return "one-step optimum", one_step_optimum(task).loss
+        return "one-step optimum"
+    if value_block == "zero" and looped:
+        return "" if task.noise_variance else "looped optimum of scalar steps"
+    if value_block == "zero":
+        return "noisy multi-step optimum" if task.noise_variance else "multi-step optimum"
+    return "GD++ optimum" if layers == 2 and heads == 1 and not (looped or task.noise_variance) else ""
+
+
+@cache
+def best_risk(theory: str, task: RegressionTask, layers: int) -> float | None:
+    """The risk of that name; computed when the first result is read, for a grid may be long."""
     sizes = (layers, task.dim, task.context_length)
-    if value_block == "zero" and not task.noise_variance:
-        return ("looped optimum of scalar steps", looped_optimum(*sizes).loss) if looped else (
-            "multi-step optimum", multi_step_optimum(*sizes).loss
-        )  # fmt: skip
-    if value_block == "zero" and not looped:
-        return "noisy multi-step optimum", noisy_multi_step_optimum(*sizes, task.noise_variance).loss
-    if layers == 2 and heads == 1 and not (looped or task.noise_variance):
-        return "GD++ optimum", gd_plus_plus_optimum(*sizes).loss
-    return "", float("nan")
+    if theory == "one-step optimum":
+        return one_step_optimum(task).loss
+    if theory == "noisy multi-step optimum":
+        return noisy_multi_step_optimum(*sizes, task.noise_variance).loss
+    optima: dict[str, Any] = {
+        "multi-step optimum": multi_step_optimum,
+        "looped optimum of scalar steps": looped_optimum,
+        "GD++ optimum": gd_plus_plus_optimum,
+    }
+    return optima[theory](*sizes).loss if theory else None
 
 
 @experiment(family="regression")
@@ -92,11 +102,13 @@ def train_linear_transformer(
         seed=seed,
     )
 
+    theory = theory_of(task, layers, heads, value_block, looped)
+
     def read(trained: dict[str, Any]) -> Measured:
-        _, best = exact_optimum(task, layers, heads, value_block, looped)
+        best = best_risk(theory, task, layers)
         return Measured(trained["outcomes"], trained["steps"], trained["risks"], trained["risk_errors"], best)
 
-    return Ensemble((job,), read, "population risk", exact_optimum(task, layers, heads, value_block, looped)[0])
+    return Ensemble((job,), read, "population risk", theory)
 
 
 @experiment(family="regression")
@@ -128,8 +140,12 @@ def train_along_landscape(
         runs=runs,
         seed=seed,
     )
-    theory, best = exact_optimum(task, layers, 1, value_block, False)
-    return Ensemble((job,), lambda trained: _at_the_end(trained, best), "risk on held-out designs", theory)
+    theory = theory_of(task, layers, 1, value_block, looped=False)
+
+    def read(trained: dict[str, Any]) -> Measured:
+        return _at_the_end(trained, best_risk(theory, task, layers))
+
+    return Ensemble((job,), read, "risk on held-out designs", theory)
 
 
 @experiment(family="regression")

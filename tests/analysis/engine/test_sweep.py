@@ -21,7 +21,7 @@ from analysis.engine.exact_json import encode_result
 from analysis.engine.executors import ProcessPool, process_pool
 from analysis.engine.job import JobError, job_key
 from analysis.engine.store import Store, StoreError
-from analysis.engine.sweep import Finished, drive, run_jobs
+from analysis.engine.sweep import Finished, drive, run_jobs, stream_jobs
 from tests.analysis.engine.jobs_for_tests import (
     Arrays,
     Complex,
@@ -161,6 +161,35 @@ def test_progress(tmp_path: Path, executor: Executor | None) -> None:
     assert done == sorted(done)
     assert set(done) == {1, 2, 3}
     assert len(done) == 3 + 2  # one end each, and one start each of the two that were not found
+
+
+def test_groups_come_when_they_are_whole(tmp_path: Path, executor: Executor | None) -> None:
+    """Each once, with its results in its order; a job of several groups runs once, a failed one is an error."""
+    log = tmp_path / "log"
+    one, two, three = (Square(value, str(log)) for value in (1, 2, 3))
+    bad = Raises(str(log), str(tmp_path / "cure"))
+    groups: list[list[Any]] = [[three, one, three], [two, one], [one], [bad, two]]
+    with Store(None) as store:
+        found = dict(stream_jobs(groups, store=store, executor=executor))
+        again = list(stream_jobs(groups[:3], store=store, executor=executor))
+    squares = [[{"square": 9}, {"square": 1}, {"square": 9}], [{"square": 4}, {"square": 1}], [{"square": 1}]]
+    assert [found[number] for number in range(3)] == squares
+    assert isinstance(found[3][0], JobError)
+    assert found[3][1] == {"square": 4}
+    assert sorted(number for number, _ in again) == [0, 1, 2]
+    assert sorted(noted(log)) == ["1", "2", "3", "raises"]
+
+
+def test_a_group_does_not_wait_for_the_others(tmp_path: Path) -> None:
+    """It is there before the next job has started, and a reader that goes leaves the rest uncomputed."""
+    log = tmp_path / "log"
+    groups = [[Square(value, str(log))] for value in range(5)]
+    with Store(None) as store:
+        reader = stream_jobs(groups, store=store)
+        assert next(reader) == (0, [{"square": 0}])
+        assert noted(log) == ["0"]
+        reader.close()  # type: ignore[attr-defined]
+    assert noted(log) == ["0"]
 
 
 def test_few_jobs_are_in_flight(tmp_path: Path, pool: ProcessPool) -> None:
