@@ -80,9 +80,10 @@ def sweep_command(
             bar.stop()
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from None
-    if out is not None:
-        table.write(out)
-        typer.echo(f"wrote {len(table):,} rows to {out}", err=True)
+        if out is not None:
+            table.write(out)
+            bar.stop()
+            typer.echo(f"wrote {len(table):,} rows to {out}", err=True)
     _print(plan, table)
     raise typer.Exit(1 if table.errors() else 0)
 

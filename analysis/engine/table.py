@@ -16,6 +16,7 @@ import numpy as np
 from analysis.engine.claim import Budget
 from analysis.engine.experiment import Experiment, Measured, of_runs
 from analysis.engine.extras import required
+from analysis.engine.files import replacing
 from analysis.engine.job import JobError
 
 if TYPE_CHECKING:
@@ -107,9 +108,8 @@ class Table:
             MissingExtra: if it is Parquet and pyarrow is not installed.
         """
         target = exportable(path)
-        unfinished = target.with_name(target.name + ".unfinished")
-        (self._write_csv if target.suffix == ".csv" else self._write_parquet)(unfinished)
-        unfinished.replace(target)
+        with replacing(target) as partial:
+            (self._write_csv if target.suffix == ".csv" else self._write_parquet)(partial)
 
     def _write_csv(self, path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:

@@ -20,6 +20,7 @@ from theory.memorization import attention_only_capacity
 @figure(
     family="memorization",
     caption="Stored share of a look-up table over heads and head dimension, with the capacity line.",
+    claims=[capacity_is_attained],
 )
 def storage_phases(budget: Budget, seed: int) -> Any:
     n, dim = of_budget(budget, (6, 3), (10, 4), (20, 10))

@@ -21,6 +21,7 @@ TRIGGERS, OUTPUTS = 5, 4
 @figure(
     family="reasoning",
     caption="Excess loss of the lone feed-forward layer over noise and vocabulary, with its exact gap.",
+    claims=[lone_feed_forward_gap],
 )
 def excess_phases(budget: Budget, seed: int) -> Any:
     tenths, twentieths = [k / 10 for k in range(1, 10)], [k / 20 for k in range(1, 20)]

@@ -16,7 +16,11 @@ from analysis.regression.sweeps import train_linear_transformer
 from theory.regression import multi_step_optimum
 
 
-@figure(family="regression", caption="Risk over context length and depth: trained transformers under exact contours.")
+@figure(
+    family="regression",
+    caption="Risk over context length and depth: trained transformers under exact contours.",
+    claims=[multi_step_loss],
+)
 def risk_phases(budget: Budget, seed: int) -> Any:
     dim = of_budget(budget, 4, 5, 5)
     ratios: list[float] = of_budget(

@@ -243,7 +243,7 @@ def test_a_lost_scheduler_ends_the_sweep(tmp_path: Path) -> None:
 
         with Store(None) as store:
             with (
-                dask_executor(cluster.address, timeout=1.0) as workers,
+                dask_executor(cluster.address, timeout=5.0) as workers,
                 pytest.raises(BrokenExecutor, match=r"scheduler is lost\); what is done is in the store: run again"),
             ):
                 run_jobs(jobs, store=store, executor=workers, progress=kill)

@@ -157,7 +157,7 @@ def test_csv_reads_back_exactly(table, tmp_path):
     assert len(rows) == len(table) == 24
     assert table.outcomes() == {"budget": 18, "error": 4, "nan": 2}
     assert {row["budget"] for row in rows} == {"paper"}
-    assert not list(tmp_path.glob("*.unfinished"))
+    assert not list(tmp_path.glob(".*partial*"))
 
 
 def test_parquet_reads_back_exactly(table, tmp_path, monkeypatch):
