@@ -31,7 +31,7 @@ from analysis.engine.check import CaseResult, ClaimResult, check  # noqa: E402
 from analysis.engine.claim import Budget, Claim, Evidence, claim  # noqa: E402
 from analysis.engine.cluster import dask_executor  # noqa: E402
 from analysis.engine.executors import process_pool  # noqa: E402
-from analysis.engine.experiment import Ensemble, Experiment, Measured, experiment  # noqa: E402
+from analysis.engine.experiment import Experiment, Measured, Unit, experiment  # noqa: E402
 from analysis.engine.extras import MissingExtra  # noqa: E402
 from analysis.engine.job import JobError  # noqa: E402
 from analysis.engine.model_report import ModelReport  # noqa: E402
@@ -63,7 +63,6 @@ __all__ = [
     "Claim",
     "ClaimResult",
     "Convergence",
-    "Ensemble",
     "Evidence",
     "Expectation",
     "Experiment",
@@ -79,6 +78,7 @@ __all__ = [
     "Runs",
     "Store",
     "StoreError",
+    "Unit",
     "Verdict",
     "catalogue",
     "check",

@@ -36,7 +36,7 @@ class Measured:
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
+class Unit:
     """The unit of work of a sweep: runs of one shape, trained in one tensor program.
 
     Args:
@@ -62,17 +62,17 @@ class Experiment:
     keys: Mapping[str, Key]
     join: str
     alike: Callable[[Any], Any] = field(repr=False)
-    build: Callable[..., Ensemble] = field(repr=False)
+    build: Callable[..., Unit] = field(repr=False)
 
 
 _EXPERIMENTS: dict[str, Experiment] = {}
 
 
-def experiment(*, family: str, alike: Callable[[Any], Any] = bool) -> Callable[[Callable[..., Ensemble]], Experiment]:
+def experiment(*, family: str, alike: Callable[[Any], Any] = bool) -> Callable[[Callable[..., Unit]], Experiment]:
     """Register the decorated function as an experiment that `analysis.sweep` can sweep.
 
     The function takes keywords only: the keys of the grid, whose types and defaults are read from its signature, and
-    ``runs``, ``seed`` and ``budget``. It returns the `Ensemble` of a grid point. One key may be annotated
+    ``runs``, ``seed`` and ``budget``. It returns the `Unit` of a grid point. One key may be annotated
     ``tuple[kind, ...]``: the values of several grid points then train together, ``runs`` times each, and run i of the
     ensemble has the value i modulo their number.
 
@@ -81,7 +81,7 @@ def experiment(*, family: str, alike: Callable[[Any], Any] = bool) -> Callable[[
         alike: Of a value of that key: only those that share it train together.
     """
 
-    def register(function: Callable[..., Ensemble]) -> Experiment:
+    def register(function: Callable[..., Unit]) -> Experiment:
         name = function.__name__.replace("_", "-")
         summary = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]
         keys = keys_of(function, GIVEN)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.engine.claim import Budget
-from analysis.engine.experiment import Ensemble, Experiment, Measured
+from analysis.engine.experiment import Experiment, Measured, Unit
 from analysis.engine.grid import Point, checked_grid, points
 from analysis.engine.job import Job, JobError
 from analysis.engine.store import Store
@@ -30,7 +30,7 @@ class Cell:
     points: list[Point]
     seed: int
     runs: int
-    ensemble: Ensemble
+    unit: Unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +63,15 @@ class Sweep:
             StoreError, BrokenExecutor, KeyboardInterrupt: As in `run_jobs`; what is done is in the store.
         """
         found: dict[int, Measured | JobError] = {}
-        groups = (cell.ensemble.jobs for cell in self.cells)
+        groups = (cell.unit.jobs for cell in self.cells)
         for number, results in stream_jobs(groups, store=store, executor=executor, progress=progress):
-            found[number] = _read(self.cells[number].ensemble, results)
+            found[number] = _read(self.cells[number].unit, results)
         return Table(self.experiment, self.budget, [(cell, found[place]) for place, cell in enumerate(self.cells)])
 
     def within(self) -> Generator[list[Job], list[Any], Table]:
         """The same inside the plan of a figure or a claim: ``table = yield from sweep.within()``."""
-        results = iter((yield [job for cell in self.cells for job in cell.ensemble.jobs]))
-        found = [(cell, _read(cell.ensemble, [next(results) for _ in cell.ensemble.jobs])) for cell in self.cells]
+        results = iter((yield [job for cell in self.cells for job in cell.unit.jobs]))
+        found = [(cell, _read(cell.unit, [next(results) for _ in cell.unit.jobs])) for cell in self.cells]
         return Table(self.experiment, self.budget, found)
 
 
@@ -138,19 +138,19 @@ def _cells(
     for chunk, first in enumerate(range(0, seeds, starts)):
         own, count = seed + chunk * SEEDS_APART, min(starts, seeds - first)
         try:
-            ensemble = experiment.build(**given, runs=count, seed=own, budget=budget)
+            unit = experiment.build(**given, runs=count, seed=own, budget=budget)
         except ValueError as error:
             where = ", ".join(f"{name}={value}" for name, value in given.items() if value is not None)
             raise ValueError(f"{error} (at {where})") from None
-        yield Cell(places, own, count * len(places), ensemble)
+        yield Cell(places, own, count * len(places), unit)
 
 
-def _read(ensemble: Ensemble, results: list[Any]) -> Measured | JobError:
+def _read(unit: Unit, results: list[Any]) -> Measured | JobError:
     """What the runs came to, or the first error."""
     failed = next((result for result in results if isinstance(result, JobError)), None)
     if failed is not None:
         return failed
     try:
-        return ensemble.read(*results)
+        return unit.read(*results)
     except Exception as error:  # a sweep of days does not end with one result that cannot be read
         return JobError(type(error).__name__, str(error))

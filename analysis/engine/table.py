@@ -64,14 +64,14 @@ class Table:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a dict for each run, in the order of the grid; None where there is nothing."""
         for cell, found in self.results:
-            common = {"budget": str(self.budget), "seed": cell.seed, "quantity": cell.ensemble.quantity}
+            common = {"budget": str(self.budget), "seed": cell.seed, "quantity": cell.unit.quantity}
             for run, numbers in enumerate(_numbers(found, cell.runs)):
                 point = cell.points[run % len(cell.points)]
                 yield {
                     **point,
                     **common,
                     "run": run // len(cell.points),
-                    "theory": cell.ensemble.theory or None,
+                    "theory": cell.unit.theory or None,
                     **numbers,
                 }
 

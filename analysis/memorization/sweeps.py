@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
-from analysis.engine.experiment import Ensemble, Measured, experiment
+from analysis.engine.experiment import Measured, Unit, experiment
 from analysis.engine.training import Training
 from analysis.memorization.experiments import Architecture, OptimalLowRank, TrainNextTokenModel
 from theory.memorization import (
@@ -55,7 +55,7 @@ def train_next_token_model(
     runs: int,
     seed: int,
     budget: Budget,
-) -> Ensemble:
+) -> Unit:
     """Models trained on a next-token law: accuracy on look-up tables, otherwise divergence, exact over all contexts.
 
     Look-up tables are random, one for each run, and the accuracy is held against the lower bound of its expectation
@@ -91,10 +91,10 @@ def train_next_token_model(
         def accuracies(trained: dict[str, Any]) -> Measured:
             return Measured(trained["outcomes"], trained["steps"], trained["accuracies"], 0.0, bound)
 
-        return Ensemble((job,), accuracies, "accuracy", "" if bound is None else "lower bound of the expected accuracy")
+        return Unit((job,), accuracies, "accuracy", "" if bound is None else "lower bound of the expected accuracy")
 
     def divergences(trained: dict[str, Any], best: dict[str, Any]) -> Measured:
         return Measured(trained["outcomes"], trained["steps"], trained["divergences"], 0.0, best["divergence"])
 
     best = OptimalLowRank(task=task, rank=embed_dim, starts=4, max_iterations=300)
-    return Ensemble((job, best), divergences, "divergence (nats)", "best found of rank d")
+    return Unit((job, best), divergences, "divergence (nats)", "best found of rank d")

@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
-from analysis.engine.experiment import Ensemble, Measured, experiment
+from analysis.engine.experiment import Measured, Unit, experiment
 from analysis.reasoning.cases import Trained, exact_loss
 from analysis.reasoning.experiments import TrainReasoner, normalized_descent
 from theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve
@@ -37,7 +37,7 @@ def train_reasoner(
     runs: int,
     seed: int,
     budget: Budget,
-) -> Ensemble:
+) -> Unit:
     """One-layer transformers under normalised gradient descent: their population loss.
 
     The loss of reparameterised models follows exactly from their scales, and is held against the closed form of its
@@ -79,7 +79,7 @@ def train_reasoner(
         return Measured(*ends, [_loss(level, scales, case) for level, scales in ends_of_runs], 0.0, theory)
 
     theory = "loss of the exact course" if scaled else "Bayes risk"
-    return Ensemble((job,), read, "population loss (nats)" if scaled else "loss on test sentences (nats)", theory)
+    return Unit((job,), read, "population loss (nats)" if scaled else "loss on test sentences (nats)", theory)
 
 
 def _loss(task: ReasoningTask, scales: np.ndarray, case: Trained) -> float:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
-from analysis.engine.experiment import Ensemble, Measured, experiment
+from analysis.engine.experiment import Measured, Unit, experiment
 from analysis.engine.training import Training
 from analysis.regression.experiments import Objective, TrainLinearTransformer
 from analysis.regression.landscape import TrainAlongLandscape, TrainFeatureTransformer
@@ -76,7 +76,7 @@ def train_linear_transformer(
     runs: int,
     seed: int,
     budget: Budget,
-) -> Ensemble:
+) -> Unit:
     """Linear transformers trained on covariates N(0, I); their exact population risk against the optimum of the depth.
 
     By default on the exact risk (one layer), on a weighted design with its optimum (more layers), or on a fixed sample
@@ -108,7 +108,7 @@ def train_linear_transformer(
         best = best_risk(theory, task, layers)
         return Measured(trained["outcomes"], trained["steps"], trained["risks"], trained["risk_errors"], best)
 
-    return Ensemble((job,), read, "population risk", theory)
+    return Unit((job,), read, "population risk", theory)
 
 
 @experiment(family="regression")
@@ -127,7 +127,7 @@ def train_along_landscape(
     runs: int,
     seed: int,
     budget: Budget,
-) -> Ensemble:
+) -> Unit:
     """Linear transformers trained on fresh prompts at each step, as published; their held-out risk."""
     task = RegressionTask(dim, context_length)
     job = TrainAlongLandscape(
@@ -145,7 +145,7 @@ def train_along_landscape(
     def read(trained: dict[str, Any]) -> Measured:
         return _at_the_end(trained, best_risk(theory, task, layers))
 
-    return Ensemble((job,), read, "risk on held-out designs", theory)
+    return Unit((job,), read, "risk on held-out designs", theory)
 
 
 @experiment(family="regression")
@@ -164,7 +164,7 @@ def train_feature_transformer(
     runs: int,
     seed: int,
     budget: Budget,
-) -> Ensemble:
+) -> Unit:
     """Linear attention after learned ReLU features, trained on fresh prompts; its loss on held-out prompts."""
     job = TrainFeatureTransformer(
         dim=dim,
@@ -177,7 +177,7 @@ def train_feature_transformer(
         runs=runs,
         seed=seed,
     )
-    return Ensemble((job,), lambda trained: _at_the_end(trained, None), "loss on held-out prompts")
+    return Unit((job,), lambda trained: _at_the_end(trained, None), "loss on held-out prompts")
 
 
 def _at_the_end(trained: dict[str, Any], predicted: float | None) -> Measured:

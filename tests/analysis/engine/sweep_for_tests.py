@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.engine.claim import Budget
-from analysis.engine.experiment import Ensemble, Experiment, Measured
+from analysis.engine.experiment import Experiment, Measured, Unit
 from analysis.engine.grid import keys_of
 from tests.analysis.engine.jobs_for_tests import note
 
@@ -55,7 +55,7 @@ def throw(
     runs: int,
     seed: int,
     budget: Budget,
-) -> Ensemble:
+) -> Unit:
     """Numbers around size plus level; the fault is that of the size called bad."""
     if size < 0:
         raise ValueError(f"size must be at least 0, got {size}")
@@ -65,7 +65,7 @@ def throw(
         predicted = np.tile(level, runs) + size if fair else None
         return Measured(thrown["outcomes"], 1, thrown["losses"], 0.0, predicted)
 
-    return Ensemble((job,), read, "loss", "mean" if fair else "")
+    return Unit((job,), read, "loss", "mean" if fair else "")
 
 
 THROW = Experiment("throw", "tests", "Numbers.", keys_of(throw, ("runs", "seed", "budget")), "level", bool, throw)

@@ -116,7 +116,7 @@ def test_results_are_the_same_bit_for_bit(cluster: Cluster) -> None:
         with Store(None) as here, Store(None) as there, dask_executor(cluster.address) as workers:
             expected = list(plan.run(store=here).rows())
             assert list(plan.run(store=there, executor=workers).rows()) == expected
-            jobs = [job for cell in plan.cells for job in cell.ensemble.jobs]
+            jobs = [job for cell in plan.cells for job in cell.unit.jobs]
             texts = [[encode_result(result) for result in run_jobs(jobs, store=store)] for store in (here, there)]
         assert texts[0] == texts[1]
         assert {row["outcome"] for row in expected} <= {"converged", "budget"}

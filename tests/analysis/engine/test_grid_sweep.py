@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_a_record(tmp_path):
     """A result that its experiment does not understand takes the others with it no more than a failed job."""
     plan = plan_sweep(THROW, {"size": [1, 2], "log": str(tmp_path / "log")})
     first = plan.cells[0]
-    plan.cells[0] = replace(first, ensemble=replace(first.ensemble, read=lambda result: result["nothing"]))
+    plan.cells[0] = replace(first, unit=replace(first.unit, read=lambda result: result["nothing"]))
     with Store(None) as store:
         table = plan.run(store=store)
 
