@@ -441,6 +441,17 @@ MUTATIONS = [
         (".mT + self.outer_bias", ".mT - self.outer_bias"),
     ),
     *of(
+        "theory/regression/multi_step",
+        "test_multi_step",
+        ("add(1, k + m, 2 * layers - 2 - k - m, (0, 2))", "add(1, k + m, 2 * layers - 2 - k - m, (1, 1))"),
+        ("add(-2 * (layers - 1 - k)", "add(-1 * (layers - 1 - k)"),
+        ("add(-2 * (layers - 1 - k)", "add(-2 * (layers - k)"),
+        ("2 * layers - 2 - k, k, (1, 1))", "2 * layers - 2 - k, k, (0, 2))"),
+        ("-layers * c * _moment((i + 2,)", "-c * _moment((i + 2,)"),
+        ("* (-a) ** i", "* a**i"),
+        ("(d * (d - 1)))", "(d * d))"),
+    ),
+    *of(
         "models/regression/linear_transformer",
         "test_linear_transformer",
         ("if layer == self.layers - 1:", "if layer == self.layers - 2:"),

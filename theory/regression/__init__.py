@@ -26,6 +26,7 @@ from theory.regression.multi_step import (
     MultiStepOptimum,
     degree_bound,
     looped_optimum,
+    looped_rotation_curvature,
     multi_step_optimum,
     multi_step_risk,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "linear_transformer_risk",
     "looped_limit",
     "looped_optimum",
+    "looped_rotation_curvature",
     "multi_step_hessian",
     "multi_step_limit",
     "multi_step_optimum",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 from theory import checks
 from theory.regression.spectrum import MAX_NODES, christoffel_at_zero, spectral_quadrature
 from theory.regression.task import MAX_SIZE
+from theory.regression.wishart import MAX_TOTAL_POWER, wishart_moment
 
 MAX_STEPS = MAX_NODES - 1
 """Largest number of steps of the exact rational range."""
@@ -108,7 +111,8 @@ def looped_optimum(steps: int, dim: int, context_length: int) -> MultiStepOptimu
 
     .. math:: \min_a d ∫ (1 - a t)^{2L} dμ(t)
 
-    a strictly convex polynomial in a. Conditions as in `multi_step_optimum`.
+    a strictly convex polynomial in a. Conditions as in `multi_step_optimum`. The best of all multiples of Σ⁻¹, but in
+    long contexts not of all matrices: see `looped_rotation_curvature`.
 
     Args:
         steps: L, from 1 to `MAX_STEPS`.
@@ -142,6 +146,63 @@ def looped_optimum(steps: int, dim: int, context_length: int) -> MultiStepOptimu
         high *= 2
     a = brentq(slope, 0.0, high, xtol=1e-300, rtol=1e-15)
     return MultiStepOptimum(np.full(steps, a), multi_step_risk(np.full(steps, a), d, n))
+
+
+def looped_rotation_curvature(steps: int, dim: int, context_length: int) -> float:
+    r"""Return the curvature of the risk of L equal layers along rotations, at the best multiple of Σ⁻¹.
+
+    .. math:: \frac{d²}{db²} R(aI + bB)\Big|_{b=0}
+              = \frac{2}{d(d-1)} E \sum_{i≠j} \Big[ w_j² h_{ij}² - 2 w_i w_j
+                \sum_{l=0}^{L-2} (L-1-l) ν_i^{2L-2-l} ν_j^l \Big], \quad
+              h_{ij} = \sum_{k=0}^{L-1} ν_i^k ν_j^{L-1-k}
+
+    for any antisymmetric B of norm 1 in the whitened frame, where w_i are the eigenvalues of W ~ Wishart_d(n, I)/n,
+    ν_i = 1 − a w_i and a is that of `looped_optimum`. Where it is negative, no multiple of Σ⁻¹ is the best looped
+    transformer: conjugate complex step sizes a ± ib, one for each eigenvalue of B, do better than equal real ones.
+
+    Args:
+        steps: L, from 1 to 15.
+        dim: d ≥ 2 (one dimension has no rotation).
+        context_length: n ≥ 1.
+
+    Returns:
+        The curvature; exact Wishart moments, rounding of a aside.
+
+    Raises:
+        ValueError: on arguments outside these ranges.
+
+    Source:
+        Derived here, by averaging the second variation over the orthogonal group, under which all B are alike.
+
+    Example:
+        >>> looped_rotation_curvature(2, dim=5, context_length=20) > 0 > looped_rotation_curvature(2, 5, 50)
+        True
+    """
+    layers = checks.integer("steps", steps, at_least=1, at_most=MAX_TOTAL_POWER // 2)
+    d = checks.integer("dim", dim, at_least=2, at_most=MAX_SIZE)
+    a = Fraction(float(looped_optimum(layers, d, context_length).step_sizes[0]))
+    powers = [[math.comb(k, i) * (-a) ** i for i in range(k + 1)] for k in range(2 * layers - 1)]  # of ν, in w
+    pairs: dict[tuple[int, int], Fraction] = defaultdict(Fraction)  # ∑ over i and j, coefficients of w_i^p w_j^q
+
+    def add(factor: int, power_i: int, power_j: int, shift: tuple[int, int]) -> None:
+        for p, left in enumerate(powers[power_i]):
+            for q, right in enumerate(powers[power_j]):
+                pairs[p + shift[0], q + shift[1]] += factor * left * right
+
+    for k in range(layers):
+        for m in range(layers):
+            add(1, k + m, 2 * layers - 2 - k - m, (0, 2))
+    for k in range(layers - 1):
+        add(-2 * (layers - 1 - k), 2 * layers - 2 - k, k, (1, 1))
+    # Where i = j the bracket is L w² ν^{2L−2}.
+    terms = [factor * _moment((p, q), d, context_length) for (p, q), factor in pairs.items()]
+    terms += [-layers * c * _moment((i + 2,), d, context_length) for i, c in enumerate(powers[2 * layers - 2])]
+    return float(2 * sum(terms, Fraction(0)) / (d * (d - 1)))
+
+
+def _moment(powers: tuple[int, ...], dim: int, context_length: int) -> Fraction:
+    """E ∏ tr W^k for W ~ Wishart_d(n, I)/n."""
+    return wishart_moment(powers, dim, context_length) / Fraction(context_length) ** sum(powers)
 
 
 def degree_bound(degree: int, dim: int, context_length: int) -> Fraction:

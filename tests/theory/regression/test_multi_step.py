@@ -17,6 +17,7 @@ from theory.regression import (
     degree_bound,
     gradient_descent_optimum,
     looped_optimum,
+    looped_rotation_curvature,
     multi_step_optimum,
     multi_step_risk,
 )
@@ -207,3 +208,35 @@ def test_many_steps():
     assert best.loss < multi_step_optimum(40, 5, 20).loss
     # 47 factors of either sign of rounding.
     assert multi_step_risk(best.step_sizes, 5, 20) == pytest.approx(best.loss, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("steps", "dim", "context_length"), [(2, 2, 30), (2, 3, 8), (3, 2, 12), (3, 3, 30), (4, 4, 40)]
+)
+def test_curvature_of_a_loop_along_rotations(steps, dim, context_length):
+    """Against second differences of the risk on sampled Gram matrices, along a rotation in the first plane."""
+    rng = np.random.default_rng(steps)
+    x = rng.standard_normal((20_000, context_length, dim))
+    w = np.einsum("bni,bnj->bij", x, x) / context_length
+    rotation = np.zeros((dim, dim))
+    rotation[0, 1], rotation[1, 0] = -math.sqrt(0.5), math.sqrt(0.5)
+    scalar, by = looped_optimum(steps, dim, context_length).step_sizes[0] * np.eye(dim), 1e-3
+
+    def risks(matrix):
+        return (np.linalg.matrix_power(np.eye(dim) - matrix @ w, steps) ** 2).sum(axis=(1, 2))
+
+    curvatures = (risks(scalar + by * rotation) + risks(scalar - by * rotation) - 2 * risks(scalar)) / by**2
+    error = curvatures.std() / math.sqrt(len(curvatures))
+    predicted = looped_rotation_curvature(steps, dim, context_length)
+    # Five standard errors; the sign is seen, and a rival of half the second term is refuted.
+    assert abs(curvatures.mean() - predicted) < 5 * error
+    assert abs(predicted) > 5 * error
+
+
+@given(dim=st.integers(2, 12), context_length=st.integers(1, 200))
+def test_one_step_has_the_curvature_of_its_hessian_along_rotations(dim, context_length):
+    """2 E tr W² / d for any direction of norm 1; and more steps have a saddle in long contexts."""
+    expected = 2 * (1 + (dim + 1) / context_length)
+    assert looped_rotation_curvature(1, dim, context_length) == pytest.approx(expected, rel=1e-13)
+    # Eigenvalues near 1 leave ν_i near −ν_j at best: the product of a pair is negative.
+    assert looped_rotation_curvature(2, dim, 40 * dim) < 0 < looped_rotation_curvature(2, dim, 2)
