@@ -1,6 +1,7 @@
 """Settings shared by all tests."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ settings.register_profile(
     "mutations", deadline=None, database=None, derandomize=True, phases=(Phase.explicit, Phase.generate)
 )
 settings.load_profile("plumbline")
+
+# Tests interrupt themselves and their children; what a shell starts in the background would not hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
