@@ -22,8 +22,8 @@ def load_claims(path: str | Path) -> list[Claim]:
         The claims, made with the decorator `analysis.claim`.
 
     Raises:
-        ValueError: if there is no such file, its name cannot be imported or is that of another module, or no claim
-            stands in it; naming the path. What the file itself raises comes through.
+        ValueError: if there is no such file, its name cannot be imported or is that of another module, it is no valid
+            Python, or no claim stands in it; naming the path. What the file itself raises comes through.
     """
     file = Path(path).resolve()
     name = file.stem
@@ -34,7 +34,10 @@ def load_claims(path: str | Path) -> list[Claim]:
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))
         importlib.invalidate_caches()
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except SyntaxError as error:
+        raise ValueError(f"path must hold valid Python, got {str(path)!r}, line {error.lineno}: {error.msg}") from None
     found = getattr(module, "__file__", None)
     if found is None or Path(found).resolve() != file:
         raise ValueError(f"path must not have the name of another module ({found or 'built in'}), got {str(path)!r}")

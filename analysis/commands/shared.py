@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from analysis.catalogue import catalogue
+from analysis.engine.check import BadClaim
 from analysis.engine.claim import Budget
 from analysis.engine.executors import process_pool
 from analysis.engine.extras import MissingExtra
@@ -90,7 +91,7 @@ def session(store: str, jobs: int, *, rate: bool = False) -> Iterator[tuple[Stor
             executor = stack.enter_context(process_pool(jobs)) if jobs > 1 else None
             stack.callback(bar.stop)
             yield kept, executor, bar
-    except StoreError as error:
+    except (StoreError, BadClaim) as error:
         fail(str(error))
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has gone: no fault to report

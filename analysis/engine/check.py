@@ -25,6 +25,10 @@ FRESH_SEED = 7_919
 """Added to the seed when a refutation is confirmed."""
 
 
+class BadClaim(TypeError):
+    """A claim returned what it was not registered for: a defect of the claim, and no verdict."""
+
+
 @dataclass(frozen=True)
 class CaseResult:
     """One case of a claim: its verdict and those of the rivals, all on the same measurement."""
@@ -96,6 +100,9 @@ def check(
         store: Where jobs are looked up and kept.
         executor: ``None`` runs in this process; otherwise any executor of ``concurrent.futures``.
         progress: As in `drive`.
+
+    Raises:
+        BadClaim: if a claim returns no evidence, or evidence of another kind or with other rivals than registered.
     """
     everything = {**registry(), **{claim.name: claim for claim in claims}}
     alpha = FALSE_REFUTATIONS / sum(len(claim.cases(budget)) for claim in everything.values())
@@ -134,9 +141,9 @@ def _judge(claim: Claim, label: str, finished: Finished, alpha: float) -> CaseRe
         return CaseResult(label, verdict, error=finished.error.traceback)
     evidence = finished.value
     if not isinstance(evidence, Evidence):
-        raise TypeError(f"claim {claim.name} must return Evidence, got {evidence!r}")
+        raise BadClaim(f"claim {claim.name} must return Evidence, got {evidence!r}")
     if evidence.rule.kind != claim.kind or set(evidence.rivals) != set(claim.rivals):
-        raise TypeError(
+        raise BadClaim(
             f"claim {claim.name} is registered as {claim.kind!r} with rivals {sorted(claim.rivals)}, but returned "
             f"{evidence.rule.kind!r} with rivals {sorted(evidence.rivals)}"
         )

@@ -145,7 +145,7 @@ def verdict_line(claim: Claim, label: str, budget: Budget, seed: int) -> Generat
     """Judge one case of a claim inside a figure's plan; the jobs are the ones `check` runs."""
     evidence = yield from claim.plan(claim.cases(budget)[label], budget, seed)
     verdict: Verdict = evidence.rule.judge(evidence.measured, evidence.predicted, alpha_refute=1e-5, alpha_confirm=1e-2)
-    return f"{claim.name} [{label}]: {verdict.outcome.upper()}"
+    return f"claim {claim.name}, case {label}: {verdict.outcome.upper()}"
 
 
 def make_figures(

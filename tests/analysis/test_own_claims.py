@@ -1,5 +1,6 @@
 """Claims of users: by file at the command line, as tests of their own repository, and the examples that show how."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,11 +40,21 @@ def test_jobs_of_a_users_file_run_in_worker_processes(tmp_path):
     assert "CONSISTENT" in result.stdout
 
 
+def test_a_claim_that_forgets_a_rival_is_bad_usage(tmp_path):
+    """One line that names it, no traceback."""
+    source = (EXAMPLES / "own_module.py").read_text(encoding="utf-8")
+    (tmp_path / "forgetful.py").write_text(source.replace('found, half, {"λ": whole})', "found, half, {})"))
+    result = CliRunner().invoke(app, ["check", str(tmp_path / "forgetful.py"), "--jobs", "1", "--store", "none"])
+    assert result.exit_code == 2, result.output
+    assert re.match(r"error: claim [\w-]+ is registered as .* but returned", result.output)
+
+
 def test_files_without_claims_are_refused(tmp_path):
     """The message names the file and what is wanted of it."""
     (tmp_path / "empty.py").write_text("x = 1\n")
     (tmp_path / "two words.py").write_text("")
     (tmp_path / "statistics.py").write_text("")
+    (tmp_path / "unfinished.py").write_text("x = 1\ndef claim(:\n")
     import statistics  # the standard library's
 
     assert statistics
@@ -51,6 +62,7 @@ def test_files_without_claims_are_refused(tmp_path):
         ("missing.py", "must be an existing Python file"),
         ("empty.py", "must hold at least one claim"),
         ("two words.py", "a name that Python can import"),
+        ("unfinished.py", "must hold valid Python, got .*unfinished.py', line 2: "),
         ("statistics.py", "must not have the name of another module"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -11,7 +11,7 @@ import pytest
 
 from analysis import Budget, Evidence, Expectation, Identity, Outcome, Store, check, claim
 from analysis.engine import claim as claim_module
-from analysis.engine.check import replay_command, write_witnesses
+from analysis.engine.check import BadClaim, replay_command, write_witnesses
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +140,7 @@ def test_rivals_of_the_evidence_must_be_those_registered():
     def forgetful(case, budget, seed):
         return Evidence(rule=Identity(1e-9), measured=[1.0], predicted=[1.0], rivals={})
 
-    with pytest.raises(TypeError, match=r"rivals \['wrong'\], but returned"):
+    with pytest.raises(BadClaim, match=r"rivals \['wrong'\], but returned"):
         check([forgetful], store=Store(None))
 
 
