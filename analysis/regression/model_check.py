@@ -19,6 +19,7 @@ from analysis.engine.model_report import (
 from analysis.engine.training import generator
 from analysis.engine.verdict import Identity, Verdict
 from analysis.engine.weights import fill
+from analysis.regression.claims.multi_step import SHORT_CONTEXT, scalar_loop_is_stable
 from analysis.regression.model_reading import MAX_STEPS, Reading
 from models.regression import LinearTransformer, preconditioned_gradient_descent, sample_prompts
 from theory import checks
@@ -29,6 +30,7 @@ from theory.regression import (
     gradient_descent_optimum,
     looped_optimum,
 )
+from theory.regression.multi_step import MAX_LOOPS
 
 MODELS = (LinearTransformer,)
 WITHOUT_LOSS = {
@@ -94,6 +96,10 @@ def _claims(seen: Reading) -> list[ModelClaim]:
         and seen.algorithm.distance <= SCALAR
     }
 
+    looped = {"looped": model.looped, f"at most {MAX_LOOPS} layers": model.layers <= MAX_LOOPS}
+    if all(looped.values()) and not seen.one_layer:
+        looped[SHORT_CONTEXT] = scalar_loop_is_stable(task, model.layers)
+
     def minimum(name: str, conditions: dict[str, bool]) -> ModelClaim:
         return claim_on_model(name, conditions, lambda: _at_minimum(seen))
 
@@ -108,7 +114,7 @@ def _claims(seen: Reading) -> list[ModelClaim]:
         minimum("multi-step-loss", {**several, **sparse, **zero, **clean, **isotropic, **deep}),
         distance("multi-step-step-sizes", {**several, **sparse, **zero, **clean, **isotropic, **deep}),
         minimum("noisy-multi-step-loss", {**several, **sparse, **zero, **noisy, **isotropic, **deep}),
-        minimum("looped-loss", {**several, "looped": model.looped, **clean, **isotropic, **deep}),
+        minimum("looped-loss", {**several, **looped, **clean, **isotropic, **deep}),
         minimum("gd-plus-plus-two-layers", {**linear, "two layers": model.layers == 2, **free, **clean, **isotropic}),
         claim_on_model("christoffel-bound", {**linear, **scalar, **clean, **isotropic}, lambda: _christoffel(seen)),
         claim_on_model(

@@ -248,3 +248,13 @@ def test_other_attention_is_sampled_and_no_claim_applies():
     assert abs(report.loss.value - 5 * (1 + 1 / 20)) < 6 * report.loss.error
     assert "softmax attention" in report.missing[0]
     assert check_model(LinearTransformer(1, 1, 5, init_scale=0.0), TASK).finding("algorithm") == "answers zero"
+
+
+@pytest.mark.parametrize(("context_length", "outcome"), [(8, CONSISTENT), (200, IDLE)])
+def test_a_loop_is_held_against_scalars_in_short_contexts_only(context_length, outcome):
+    """In long contexts rotations go below the best scalar, which is then no minimum to be held against."""
+    best = looped_optimum(2, 3, context_length)
+    model = LinearTransformer(2, 1, 3, value_block="zero", looped=True)
+    one = LinearTransformer.from_algorithm([best.step_sizes[0] * np.eye(3)])
+    model.load_state_dict(one.state_dict())
+    assert check_model(model, RegressionTask(3, context_length)).outcomes()["looped-loss"] is outcome

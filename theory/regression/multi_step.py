@@ -17,6 +17,8 @@ from theory.regression.wishart import MAX_TOTAL_POWER, wishart_moment
 
 MAX_STEPS = MAX_NODES - 1
 """Largest number of steps of the exact rational range."""
+MAX_LOOPS = MAX_TOTAL_POWER // 2
+"""Largest number of equal steps whose curvature along rotations is evaluated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +180,7 @@ def looped_rotation_curvature(steps: int, dim: int, context_length: int) -> floa
         >>> looped_rotation_curvature(2, dim=5, context_length=20) > 0 > looped_rotation_curvature(2, 5, 50)
         True
     """
-    layers = checks.integer("steps", steps, at_least=1, at_most=MAX_TOTAL_POWER // 2)
+    layers = checks.integer("steps", steps, at_least=1, at_most=MAX_LOOPS)
     d = checks.integer("dim", dim, at_least=2, at_most=MAX_SIZE)
     a = Fraction(float(looped_optimum(layers, d, context_length).step_sizes[0]))
     powers = [[math.comb(k, i) * (-a) ** i for i in range(k + 1)] for k in range(2 * layers - 1)]  # of ν, in w

@@ -37,6 +37,7 @@ STARTS = {Budget.QUICK: 20, Budget.STANDARD: 24, Budget.PAPER: 50}
 # The scalar optimum of the weighted design is that of the population, so that converged runs are at rounding distance;
 # the margins are set by the nearest rival instead.
 LOSS_MARGIN, STEP_MARGIN = 1e-4, 1e-3
+SHORT_CONTEXT = "no rotation lowers the loss (short contexts)"
 GAINED = 1e-3  # of the loss, by leaving the multiples of Σ⁻¹: far above rounding, below what all cases show
 
 
@@ -64,6 +65,11 @@ def train_layers(
         runs=starts,
         seed=seed,
     )
+
+
+def scalar_loop_is_stable(task: RegressionTask, layers: int) -> bool:
+    """Whether no rotation lowers the loss of the best looped A = a Σ⁻¹; one dimension has none."""
+    return task.dim == 1 or looped_rotation_curvature(layers, task.dim, task.context_length) > 0
 
 
 def best_of(layers: int, budget: Budget) -> int:
@@ -163,11 +169,7 @@ def multi_step_step_sizes(case: DepthCase, budget: Budget, seed: int) -> Any:
     source="Gatmiry et al. 2024 (2410.08292); the exact step size is derived here",
     kind="global minimum",
     status="derived here",
-    conditions={
-        "no rotation lowers the loss (short contexts)": lambda case: (
-            looped_rotation_curvature(case.layers, case.task.dim, case.task.context_length) > 0
-        )
-    },
+    conditions={SHORT_CONTEXT: lambda case: scalar_loop_is_stable(case.task, case.layers)},
     rivals={
         "free layers": "the optimum with a step size of its own for each layer",
         "one-step size looped": "the one-layer optimum repeated L times",
@@ -201,9 +203,7 @@ def looped_loss(case: DepthCase, budget: Budget, seed: int) -> Any:
     status="derived here",
     rivals={"scalars are best": "nothing goes below the best multiple of Σ⁻¹, as in short contexts"},
     conditions={
-        "a rotation lowers the loss (long contexts)": lambda case: (
-            looped_rotation_curvature(case.layers, case.task.dim, case.task.context_length) < 0
-        )
+        "a rotation lowers the loss (long contexts)": lambda case: not scalar_loop_is_stable(case.task, case.layers)
     },
     cases=by_budget(
         {
