@@ -37,7 +37,7 @@ class _Perceptron(ByRun):
         return outer @ cls.activation(inner @ states + bias.unsqueeze(-1))
 
     @classmethod
-    def values(cls, states: Tensor, inner: Tensor, bias: Tensor, outer: Tensor) -> tuple[Tensor]:
+    def forward(cls, states: Tensor, inner: Tensor, bias: Tensor, outer: Tensor) -> tuple[Tensor]:
         total = states.new_empty(states.shape[0], outer.shape[1], states.shape[2])
         for run, state in enumerate(states):
             for part in _parts(states, inner):
@@ -50,7 +50,7 @@ class _Perceptron(ByRun):
         ctx.save_for_backward(*inputs)
 
     @classmethod
-    def gradients(cls, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(cls, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         states, inner, bias, outer = ctx.saved_tensors
         if torch.is_grad_enabled():
             return torch.func.vjp(cls.plain, states, inner, bias, outer)[1](grad)
@@ -79,14 +79,6 @@ class _Gelu(_Perceptron):
     def activation_backward(grad: Tensor, hidden: Tensor) -> Tensor:
         return torch.ops.aten.gelu_backward(grad, hidden)
 
-    @staticmethod
-    def forward(*tensors: Tensor) -> tuple[Tensor]:
-        return _Gelu.values(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _Gelu.gradients(ctx, grad)
-
 
 class _Relu(_Perceptron):
     @staticmethod
@@ -96,14 +88,6 @@ class _Relu(_Perceptron):
     @staticmethod
     def activation_backward(grad: Tensor, hidden: Tensor) -> Tensor:
         return grad * (hidden > 0)
-
-    @staticmethod
-    def forward(*tensors: Tensor) -> tuple[Tensor]:
-        return _Relu.values(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return _Relu.gradients(ctx, grad)
 
 
 def _parts(states: Tensor, inner: Tensor) -> Iterator[slice]:
