@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +24,7 @@ from analysis.commands.shared import (
 )
 from analysis.engine.check import ClaimResult, check, replay_command, write_witnesses
 from analysis.engine.claim import Budget, Claim, select
-from analysis.engine.files import replacing
+from analysis.engine.files import write_json
 from analysis.engine.verdict import Outcome
 from analysis.own_claims import load_claims
 
@@ -62,8 +61,7 @@ def check_command(
         _print_results(results)
         if json_file is not None:
             report = {"budget": str(budget), "seed": seed, "claims": [result.to_json() for result in results]}
-            with replacing(json_file) as partial:
-                partial.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            write_json(json_file, report)
         folder = (DEFAULT_STORE if store == "none" else Path(store)).parent / "witnesses"
         known = {claim.name: claim for claim in chosen}
         for name, path in write_witnesses(results, folder, budget=budget, seed=seed).items():
@@ -103,12 +101,12 @@ def _print_results(results: list[ClaimResult]) -> None:
             table.add_section()
             table.add_row(f"[bold]{family}[/]")
         verdict = result.verdict
-        row = [result.claim.name, _coloured(verdict.outcome), _short(verdict.discrepancy), _short(verdict.margin)]
+        row = [result.claim.name, coloured(verdict.outcome), _short(verdict.discrepancy), _short(verdict.margin)]
         rival = _nearest_rival(result)
         if rival is None:
             row += ["", "", ""]
         else:
-            row += [rival, _coloured(result.rivals[rival].outcome), _short(result.rivals[rival].discrepancy)]
+            row += [rival, coloured(result.rivals[rival].outcome), _short(result.rivals[rival].discrepancy)]
         table.add_row(*row)
     terminal.print(table)
     for result in results:
@@ -136,7 +134,7 @@ def _nearest_rival(result: ClaimResult) -> str | None:
     return min(result.rivals, key=distance, default=None)
 
 
-def _coloured(outcome: Outcome) -> str:
+def coloured(outcome: Outcome) -> str:
     return f"[{COLOURS[outcome]}]{outcome.upper()}[/]"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +10,11 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from analysis.commands.checking import COLOURS
+from analysis.commands.checking import coloured
 from analysis.commands.shared import SeedOption, console, fail
 from analysis.engine.claim import unknown
 from analysis.engine.extras import MissingExtra
-from analysis.engine.files import replacing
+from analysis.engine.files import write_json
 from analysis.engine.verdict import Outcome
 from analysis.model_check import DEFAULT_MARGIN, check_model, read_task_file, task_file
 from theory.memorization import lookup_table
@@ -81,10 +80,8 @@ def check_model_command(
         fail(str(error))
     _print(report)
     if json_file is not None:
-        text = json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n"
         try:
-            with replacing(json_file) as partial:
-                partial.write_text(text, encoding="utf-8")
+            write_json(json_file, report.to_json())
         except OSError as error:
             typer.echo(f"error: the report was not written: {error}", err=True)
             raise typer.Exit(1) from None
@@ -101,10 +98,10 @@ def _print(report: ModelReport) -> None:
     losses.add_column("value", justify="right")
     losses.add_column("the model's gap to it", justify="right")
     losses.add_column("how it was obtained")
+    gaps = {reference.name: f"{report.gap(reference.name):.6g}" for reference in report.references}
     for name, loss in [("this model", report.loss), *((r.name, r.loss) for r in report.references)]:
         error = f" ± {loss.error:.1g}" if loss.error else ""
-        gap = "" if loss is report.loss else f"{report.loss.value - loss.value:.6g}"
-        losses.add_row(name, f"{loss.value:.8g}{error}", gap, loss.method)
+        losses.add_row(name, f"{loss.value:.8g}{error}", gaps.get(name, ""), loss.method)
     terminal.print(losses)
     for finding in report.findings:
         terminal.print(f"{finding.name}: {_text(finding.value)}", **plain)
@@ -114,8 +111,7 @@ def _print(report: ModelReport) -> None:
         table.add_column(column, justify="right" if column in ("measured", "predicted") else "left")
     for claim in judged:
         verdict = claim.verdict
-        outcome = f"[{COLOURS[verdict.outcome]}]{verdict.outcome.upper()}[/]"
-        table.add_row(claim.name, outcome, _number(verdict.estimate), _number(verdict.predicted))
+        table.add_row(claim.name, coloured(verdict.outcome), _number(verdict.estimate), _number(verdict.predicted))
     terminal.print(table)
     for claim in judged:
         if claim.verdict.outcome is not Outcome.CONSISTENT:

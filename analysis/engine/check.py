@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.engine.claim import Budget, Claim, Evidence, registry
-from analysis.engine.files import replacing
+from analysis.engine.files import write_json
 from analysis.engine.job import canonical_json
 from analysis.engine.store import Store
 from analysis.engine.sweep import Finished, Progress, drive
@@ -200,8 +200,7 @@ def write_witnesses(results: Sequence[ClaimResult], folder: Path, *, budget: Bud
             "seed": seed,
             "replay": replay_command(result.claim, budget=budget, seed=seed),
         }
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(witness, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, witness)
         written[result.claim.name] = path
     return written
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -104,23 +105,48 @@ class ModelReport:
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON values; the task as `task_file` writes it."""
-        import json
-
         return {
             "family": self.family,
             "model": self.model,
             "task": json.loads(canonical_json(self.task)),
             "quantity": self.quantity,
             "loss": asdict(self.loss),
-            "references": [
-                {"name": r.name, **asdict(r.loss), "gap": self.loss.value - r.loss.value} for r in self.references
-            ],
+            "references": [{"name": r.name, **asdict(r.loss), "gap": self.gap(r.name)} for r in self.references],
             "findings": {
                 f.name: f.value.tolist() if isinstance(f.value, np.ndarray) else f.value for f in self.findings
             },
             "claims": [asdict(claim) for claim in self.claims],
             "missing": list(self.missing),
         }
+
+
+class Seen(Protocol):
+    """What a family has computed about a model and its task, and what it could not."""
+
+    model: Any
+    task: Any
+    missing: list[str]
+
+    def references(self) -> list[Reference]: ...
+
+    def findings(self) -> list[Finding]: ...
+
+
+def report_on(
+    seen: Seen, claims: Callable[[Any], list[ModelClaim]], *, family: str, quantity: str, loss: Estimate
+) -> ModelReport:
+    """Put a report together; what is missing is read last, for the other parts add to it."""
+    return ModelReport(
+        family=family,
+        model=str(seen.model),
+        task=seen.task,
+        quantity=quantity,
+        loss=loss,
+        references=tuple(seen.references()),
+        findings=tuple(seen.findings()),
+        claims=tuple(claims(seen)),
+        missing=tuple(seen.missing),
+    )
 
 
 def claim_on_model(name: str, conditions: dict[str, bool], judge: Callable[[], Verdict]) -> ModelClaim:

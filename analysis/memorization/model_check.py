@@ -19,6 +19,7 @@ from analysis.engine.model_report import (
     Reference,
     claim_on_model,
     held,
+    report_on,
 )
 from analysis.engine.verdict import BoundExists, Verdict
 from analysis.engine.weights import fill
@@ -79,16 +80,8 @@ def build(weights: Mapping[str, Tensor], task: NgramTask, options: Mapping[str, 
 def report(model: NextTokenModel, task: NgramTask, *, margin: float, seed: int) -> ModelReport:
     """What is said about a model of a next-token law, see `analysis.check_model`."""
     seen = _Seen(model, task, margin, seed)
-    return ModelReport(
-        family="memorization",
-        model=str(model),
-        task=task,
-        quantity="divergence from the law, in nats",
-        loss=seen.divergence,
-        references=tuple(seen.references()),
-        findings=tuple(seen.findings()),
-        claims=tuple(_claims(seen)),
-        missing=tuple(seen.missing),
+    return report_on(
+        seen, _claims, family="memorization", quantity="divergence from the law, in nats", loss=seen.divergence
     )
 
 

@@ -20,6 +20,7 @@ from analysis.engine.model_report import (
     Reference,
     claim_on_model,
     held,
+    report_on,
 )
 from analysis.engine.training import generator
 from analysis.engine.verdict import Identity, Verdict
@@ -64,17 +65,7 @@ def report(model: OneLayerTransformer, task: ReasoningTask, *, margin: float, se
     if not all(alike) or bool(own.noise) != bool(task.noise):
         raise ValueError(f"task must have the vocabulary, triggers and noise (or none) of the model's, got {task}")
     seen = _Seen(model, task, margin, seed)
-    return ModelReport(
-        family="reasoning",
-        model=str(model),
-        task=task,
-        quantity="cross-entropy in nats",
-        loss=seen.loss,
-        references=tuple(seen.references()),
-        findings=tuple(seen.findings()),
-        claims=tuple(_claims(seen)),
-        missing=tuple(seen.missing),
-    )
+    return report_on(seen, _claims, family="reasoning", quantity="cross-entropy in nats", loss=seen.loss)
 
 
 class _Answers(NamedTuple):

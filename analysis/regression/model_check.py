@@ -15,6 +15,7 @@ from analysis.engine.model_report import (
     ModelReport,
     claim_on_model,
     held,
+    report_on,
 )
 from analysis.engine.training import generator
 from analysis.engine.verdict import Identity, Verdict
@@ -67,17 +68,7 @@ def report(model: LinearTransformer, task: RegressionTask, *, margin: float, see
     if model.dim != task.dim:
         raise ValueError(f"task must have dim {model.dim} as the model, got {task.dim}")
     seen = Reading(model, task, margin, seed)
-    return ModelReport(
-        family="regression",
-        model=str(model),
-        task=task,
-        quantity="risk E(prediction − w·x)²",
-        loss=seen.risk,
-        references=tuple(seen.references()),
-        findings=tuple(seen.findings()),
-        claims=tuple(_claims(seen)),
-        missing=tuple(seen.missing),
-    )
+    return report_on(seen, _claims, family="regression", quantity="risk E(prediction − w·x)²", loss=seen.risk)
 
 
 def _claims(seen: Reading) -> list[ModelClaim]:
