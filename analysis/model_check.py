@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -139,10 +139,11 @@ def read_task_file(path: str | Path) -> tuple[Task, dict[str, Any]]:
     values = {name: value for name, value in given.items() if name != "type"}
     for name in values:
         checks.one_of(f"a field of {named}", name, [field.name for field in fields(kind)])
-    try:
-        return kind(**values), model
-    except TypeError as error:  # a field without a default that is not there
-        raise ValueError(f"task must have all fields of {named} without a default, got {values}: {error}") from None
+    needed = [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
+    if absent := [name for name in needed if name not in values]:
+        wanted, lost = " and ".join(needed), " and no ".join(absent)
+        raise ValueError(f"a {named} must have {wanted}, got no {lost} in {str(path)!r}")
+    return kind(**values), model
 
 
 def _family(task: Task) -> ModuleType:

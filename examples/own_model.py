@@ -21,7 +21,7 @@ for _ in range(600):
 
 report = check_model(model, task, margin=0.1)
 print(f"risk {report.loss.value:.4f} ± {report.loss.error:.1g}, last training loss {loss.item():.4f}")
-print(f"above the optimum by {report.gap('optimum'):.4f}, above the Bayes risk by {report.gap('Bayes risk'):.4f}")
+print(f"gap to the optimum {report.gap('optimum').value:.4f}, to the Bayes risk {report.gap('Bayes risk').value:.4f}")
 print(f"{report.finding('algorithm')}, step sizes {report.finding('step sizes').round(3)}")
 print(f"relative distance from the optimum: {report.finding('distance from the optimum'):.3f}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from analysis.commands.shared import SeedOption, console, fail
 from analysis.engine.claim import unknown
 from analysis.engine.extras import MissingExtra
 from analysis.engine.files import write_json
+from analysis.engine.model_report import STANDARD_ERRORS
 from analysis.engine.verdict import Outcome
 from analysis.model_check import DEFAULT_MARGIN, check_model, read_task_file, task_file
 from theory.memorization import lookup_table
@@ -98,20 +100,27 @@ def _print(report: ModelReport) -> None:
     losses.add_column("value", justify="right")
     losses.add_column("the model's gap to it", justify="right")
     losses.add_column("how it was obtained")
-    gaps = {reference.name: f"{report.gap(reference.name):.6g}" for reference in report.references}
-    for name, loss in [("this model", report.loss), *((r.name, r.loss) for r in report.references)]:
-        error = f" ± {loss.error:.1g}" if loss.error else ""
-        losses.add_row(name, f"{loss.value:.8g}{error}", gaps.get(name, ""), loss.method)
+    losses.add_row("this model", _number(report.loss.value, report.loss.error), "", report.loss.method)
+    for name, loss in [(reference.name, reference.loss) for reference in report.references]:
+        gap = report.gap(name)
+        losses.add_row(name, _number(loss.value, loss.error), _number(gap.value, gap.error), loss.method)
     terminal.print(losses)
     for finding in report.findings:
-        terminal.print(f"{finding.name}: {_text(finding.value)}", **plain)
+        value = finding.value
+        text = _number(value, finding.error) if isinstance(value, float) else _text(value)
+        terminal.print(f"{finding.name}: {text}", **plain)
     judged = [claim for claim in report.claims if claim.verdict.outcome is not Outcome.NOT_APPLICABLE]
     table = Table(pad_edge=False)
-    for column in ("claim", "verdict on this model", "measured", "predicted"):
-        table.add_column(column, justify="right" if column in ("measured", "predicted") else "left")
+    for column in ("claim", "verdict on this model"):
+        table.add_column(column)
+    sampled = any(claim.verdict.interval for claim in judged)
+    table.add_column(f"measured ± {STANDARD_ERRORS} errors" if sampled else "measured", justify="right")
+    table.add_column("predicted", justify="right")
     for claim in judged:
         verdict = claim.verdict
-        table.add_row(claim.name, coloured(verdict.outcome), _number(verdict.estimate), _number(verdict.predicted))
+        low, high = verdict.interval or (0.0, 0.0)
+        measured = _number(verdict.estimate, (high - low) / 2)
+        table.add_row(claim.name, coloured(verdict.outcome), measured, _number(verdict.predicted))
     terminal.print(table)
     for claim in judged:
         if claim.verdict.outcome is not Outcome.CONSISTENT:
@@ -123,12 +132,18 @@ def _print(report: ModelReport) -> None:
         terminal.print(f"missing: {sentence}", **plain)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.8g}"
+def _number(value: float | None, error: float = 0.0) -> str:
+    """A number with its error, to the digit that the error reaches."""
+    if value is None:
+        return ""
+    if not error:
+        return f"{value:.8g}"
+    digits = min(max(1 - math.floor(math.log10(error)), 0), 12)
+    return f"{value:.{digits}f} ± {error:.2g}"
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        text = np.array2string(value, precision=6, suppress_small=True, threshold=200)
-        return f"\n{text}" if value.ndim > 1 else text
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, np.ndarray):
+        return str(value)
+    text = np.array2string(value, precision=6, suppress_small=True, threshold=200)
+    return f"\n{text}" if value.ndim > 1 else text

@@ -33,15 +33,19 @@ class Reference:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that the model does or has: a number, an array, or words."""
+    """Something that the model does or has: a number, an array, or words; the standard error of what was sampled."""
 
     name: str
     value: Any
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
 class ModelClaim:
-    """A claim of the catalogue, applied to the model; measured and predicted stand in the verdict."""
+    """A claim of the catalogue, applied to the model; measured and predicted stand in the verdict.
+
+    Of a sampled number the interval of the verdict is six of its errors to either side.
+    """
 
     name: str
     statement: str
@@ -76,15 +80,16 @@ class ModelReport:
     claims: tuple[ModelClaim, ...]
     missing: tuple[str, ...]
 
-    def gap(self, name: str) -> float:
-        """The model's loss minus that of a reference.
+    def gap(self, name: str) -> Estimate:
+        """The model's loss minus that of a reference; both errors, added.
 
         Raises:
             ValueError: if there is no reference of this name.
         """
         for reference in self.references:
             if reference.name == name:
-                return self.loss.value - reference.loss.value
+                difference = self.loss.value - reference.loss.value
+                return Estimate(difference, self.loss.error + reference.loss.error, "difference, errors added")
         names = ", ".join(reference.name for reference in self.references)
         raise ValueError(f"name must be one of {names}, got {name!r}")
 
@@ -111,9 +116,13 @@ class ModelReport:
             "task": json.loads(canonical_json(self.task)),
             "quantity": self.quantity,
             "loss": asdict(self.loss),
-            "references": [{"name": r.name, **asdict(r.loss), "gap": self.gap(r.name)} for r in self.references],
+            "references": [
+                {"name": reference.name, **asdict(reference.loss), "gap": asdict(self.gap(reference.name))}
+                for reference in self.references
+            ],
             "findings": {
-                f.name: f.value.tolist() if isinstance(f.value, np.ndarray) else f.value for f in self.findings
+                f.name: {"value": f.value.tolist() if isinstance(f.value, np.ndarray) else f.value, "error": f.error}
+                for f in self.findings
             },
             "claims": [asdict(claim) for claim in self.claims],
             "missing": list(self.missing),
@@ -181,7 +190,8 @@ def held(
         >>> found.outcome.value, found.reason
         ('refuted', 'risk 1.2, predicted 1: off by 0.2 of the scale 1, beyond the margin 0.1')
     """
-    off, error = (measured.value - predicted) / scale, STANDARD_ERRORS * measured.error / scale
+    reach = STANDARD_ERRORS * measured.error
+    off, error = (measured.value - predicted) / scale, reach / scale
     violation = {"equals": abs(off), "at least": -off, "at most": off}[relation]
     if violation + error <= margin:
         outcome, zone = Outcome.CONSISTENT, f"within the margin {margin:.3g}"
@@ -197,6 +207,7 @@ def held(
         f"{scale:.3g}, {zone}",
         predicted=predicted,
         estimate=measured.value,
+        interval=(measured.value - reach, measured.value + reach) if measured.error else None,
         discrepancy=off,
         margin=margin,
         n=1,

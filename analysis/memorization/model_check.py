@@ -63,7 +63,9 @@ def build(weights: Mapping[str, Tensor], task: NgramTask, options: Mapping[str, 
     """The module of these weights: class and sizes follow from names and shapes."""
     n, length = task.vocab_size, task.context_length
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    embed_dim = shapes.get("unembedding", (0, 0))[-1] or 1
+    tokens, embed_dim = (*shapes.get("unembedding", ()), n, 1)[:2]
+    if tokens != n:
+        raise ValueError(f"task must have vocab_size {tokens} as the weights, got {n}")
     query = shapes.get("query", ())
     if "encoding" in shapes:
         return fill(SequenceEncoder(n, length, embed_dim), weights)

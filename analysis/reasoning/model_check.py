@@ -72,17 +72,22 @@ class _Answers(NamedTuple):
     """What the model says on sentences: all of a small task with their probabilities, or a sample."""
 
     loss: Estimate
-    output: float
+    output: Estimate
     """Mean P(y)."""
-    noise_token: float
+    noise_token: Estimate
     smallest_output_loss: float
     """Of −log P(y)."""
     logits: np.ndarray
     """Means: of attention at y and its largest, of feed-forward at τ and its largest."""
-    roles: tuple[float, float]
+    logit_errors: np.ndarray
+    roles: tuple[Estimate, Estimate]
     """Shares of sentences where attention is largest at y, and feed-forward at τ."""
     largest_sum: float
     """Of |sum of all logits|."""
+
+    def logit(self, index: int) -> Estimate:
+        """One of the means with its error."""
+        return Estimate(float(self.logits[index]), float(self.logit_errors[index]), self.loss.method)
 
 
 class _Seen:
@@ -143,22 +148,22 @@ class _Seen:
     def findings(self) -> list[Finding]:
         trained, unseen = self.trained, self.unseen
         found = [
-            Finding("attention says the output token (share of sentences)", trained.roles[0]),
-            Finding("attention's logit of the output token", float(trained.logits[0])),
-            Finding("P(output token)", trained.output),
+            _found("attention says the output token (share of sentences)", trained.roles[0]),
+            _found("attention's logit of the output token", trained.logit(0)),
+            _found("P(output token)", trained.output),
         ]
         if self.noisy:
             found += [
-                Finding("feed-forward says the noise token (share of sentences)", trained.roles[1]),
-                Finding("feed-forward's logit of the noise token", float(trained.logits[2])),
-                Finding("P(noise token)", trained.noise_token),
+                _found("feed-forward says the noise token (share of sentences)", trained.roles[1]),
+                _found("feed-forward's logit of the noise token", trained.logit(2)),
+                _found("P(noise token)", trained.noise_token),
                 Finding("Bayes P(output token), P(noise token)", np.array([1 - self.task.noise, self.task.noise])),
             ]
         if unseen is not None:
             loss = unseen.loss
             found += [
-                Finding("loss on unseen outputs", loss.value),
-                Finding("P(output token) on unseen outputs", unseen.output),
+                _found("loss on unseen outputs", loss),
+                _found("P(output token) on unseen outputs", unseen.output),
                 Finding("unseen outputs", self._on_unseen(loss)),
             ]
         found += [Finding(f"{name} along the published direction", share) for name, share in self._along().items()]
@@ -178,7 +183,7 @@ class _Seen:
         off = abs(loss.value - self.trained.loss.value) - STANDARD_ERRORS * math.hypot(
             loss.error, self.trained.loss.error
         )
-        if self.unseen.output <= 1.001 / self.task.vocab_size:
+        if self.unseen.output.value <= 1.001 / self.task.vocab_size:
             return "not answered: at chance or below"
         return (
             "answered like trained ones" if off <= self.margin * self.trivial else "answered, but not like trained ones"
@@ -218,20 +223,27 @@ class _Seen:
             rows.append(torch.stack(columns, 1))
         values = torch.cat(rows).numpy()
         mean = (weights @ values) if weights is not None else values.mean(0)
-        error = 0.0 if weights is not None else float(values[:, 0].std(ddof=1) / len(values) ** 0.5)
+        size = len(values)
+        error = 0.0 * mean if weights is not None else values.std(axis=0, ddof=1) / size**0.5
+        if weights is None:  # of shares by the rule of succession: a share of all or none is no certainty
+            shares = (size * mean[8:10] + 1) / (size + 2)
+            error[8:10] = (shares * (1 - shares) / size) ** 0.5
         method = (
-            "exact, over all sentences"
-            if weights is not None
-            else f"mean over {len(values)} sentences, one standard error"
+            "exact, over all sentences" if weights is not None else f"mean over {size} sentences, one standard error"
         )
+
+        def average(column: int) -> Estimate:
+            return Estimate(float(mean[column]), float(error[column]), method)
+
         return _Answers(
-            Estimate(float(mean[0]), error, method),
-            float(mean[1]),
-            float(mean[2]),
-            float(values[:, 3].min()),
-            mean[4:8],
-            (float(mean[8]), float(mean[9])),
-            float(values[:, 10].max()),
+            loss=average(0),
+            output=average(1),
+            noise_token=average(2),
+            smallest_output_loss=float(values[:, 3].min()),
+            logits=mean[4:8],
+            logit_errors=error[4:8],
+            roles=(average(8), average(9)),
+            largest_sum=float(values[:, 10].max()),
         )
 
     def _sentences(self, unseen: bool) -> tuple[Tensor, Tensor, np.ndarray | None]:
@@ -241,6 +253,10 @@ class _Seen:
             return torch.as_tensor(all_of.sentences), torch.as_tensor(all_of.outputs), all_of.probabilities
         drawn = sample_sentences(self.task, SENTENCES, unseen=unseen, generator=generator(self.seed, int(unseen), 0))
         return drawn.tokens, drawn.outputs, None
+
+
+def _found(name: str, number: Estimate) -> Finding:
+    return Finding(name, number.value, number.error)
 
 
 def sentence_count(task: ReasoningTask, unseen: bool) -> float:

@@ -47,6 +47,8 @@ def build(weights: Mapping[str, Tensor], task: RegressionTask, options: Mapping[
     """The module of these weights: layers, heads, value block and full weights can be read off the shapes."""
     shape = weights["key_query"].shape if "key_query" in weights else ()
     layers, heads, size, _ = shape if len(shape) == 4 else (1, 1, task.dim, task.dim)
+    if len(shape) == 4 and size not in (task.dim, task.dim + 1):
+        raise ValueError(f"task must have dim {size} (or {size - 1}, of full weights) as the weights, got {task.dim}")
     full = size == task.dim + 1
     looped = checks.one_of("looped", options.get("looped", False), (False, True))
     if looped and "layers" not in options:

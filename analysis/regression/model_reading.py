@@ -110,7 +110,7 @@ class Reading:
             found.append(Finding("distance from the optimum", self.distance))
         if self.model.full and self.one_layer:  # what the algorithm leaves out
             even = self.risk.value - one_step_risk(self.task, algorithm.preconditioners[0])
-            found.append(Finding("risk of the part even in the labels", max(even, 0.0)))
+            found.append(Finding("risk of the part even in the labels", max(even, 0.0), self.risk.error))
         return found
 
     def _risk(self) -> Estimate:

@@ -56,10 +56,7 @@ def run(*arguments):
     ("weights", "message"),
     [
         ({"key_query": torch.zeros(2, 1, 4, 4), "value": torch.zeros(2, 1, 3, 3)}, "got:      key_query (2, 1, 4, 4)"),
-        (
-            {"key_query": torch.zeros(2, 1, 2, 2)},
-            "expected: key_query (2, 1, 3, 3)\n  got:      key_query (2, 1, 2, 2)",
-        ),
+        ({"key_query": torch.zeros(2, 1, 2, 2)}, "task must have dim 2 (or 1, of full weights) as the weights, got 3"),
         ({"weight": torch.zeros(3, 3)}, "expected: key_query (1, 1, 3, 3)\n  got:      weight (3, 3)"),
         ({"key_query": torch.full((1, 1, 3, 3), torch.nan)}, "finite, got 9 of 9 entries of key_query"),
     ],
@@ -149,7 +146,7 @@ def test_task_files_come_back_as_they_were(folder, task, model):
         ('{"task": {}}', "the type of the task must be one of"),
         ('{"type": "RegresionTask", "dim": 3}', "did you mean 'RegressionTask'?"),
         ('{"type": "RegressionTask", "dim": 3, "length": 4}', "a field of RegressionTask must be one of"),
-        ('{"type": "RegressionTask", "dim": 3}', "all fields of RegressionTask without a default"),
+        ('{"type": "RegressionTask", "dim": 3}', "must have dim and context_length, got no context_length"),
         ('{"type": "RegressionTask", "dim": 0, "context_length": 4}', "dim must be at least 1, got 0"),
         ('{"task": {"type": "ReasoningTask"}, "model": "Reparam"}', "got the keys task, model"),
         ('{"task": {"type": "ReasoningTask"}, "modle": {}}', "got the keys task, modle"),
@@ -185,7 +182,7 @@ def test_command_prints_the_report_and_writes_it(folder):
     assert "bayes-bound: not applicable, condition fails: label noise" in result.output
     assert report["claims"][3]["name"] == "multi-step-loss"
     assert report["claims"][3]["verdict"]["outcome"] == "consistent"
-    assert report["findings"]["step sizes"] == pytest.approx(multi_step_optimum(2, 3, 9).step_sizes)
+    assert report["findings"]["step sizes"]["value"] == pytest.approx(multi_step_optimum(2, 3, 9).step_sizes)
     assert report["task"] == json.loads(task_file(TASK))["task"]
 
     torch.save({"key_query": 1.05 * BEST.key_query}, "rival.pt")
@@ -194,6 +191,24 @@ def test_command_prints_the_report_and_writes_it(folder):
     assert "REFUTED" in result.output
     assert "relative distance from the optimum 0.05, predicted 0: off by 0.05" in result.output
     assert run("rival.pt", "--task", "task.json", "--margin", 0.1).exit_code == 0
+
+
+def test_command_prints_the_errors_of_what_is_sampled(folder):
+    """Of the loss, of the gap to each reference, and of what claims measured."""
+    task = ReasoningTask(noise=0.2)
+    model = OneLayerTransformer(task, parameterization="origin")
+    with torch.no_grad():
+        model.feed_forward_weight.normal_(generator=torch.Generator().manual_seed(0))
+    torch.save(model.state_dict(), "weights.pt")
+    Path("task.json").write_text(task_file(task, {"name": model.name}), encoding="utf-8")
+    result = run("weights.pt", "--task", "task.json", "--json", "report.json")
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    error = report["loss"]["error"]
+    assert error > 0
+    assert [reference["gap"]["error"] for reference in report["references"]] == [error] * len(report["references"])
+    assert result.output.count(f"± {error:.2g}") == 1 + len(report["references"])
+    assert "measured ± 6 errors" in result.output
+    assert f"± {6 * error:.2g}" in result.output
 
 
 def test_a_report_that_cannot_be_written_is_an_error(folder):

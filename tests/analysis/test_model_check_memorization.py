@@ -100,8 +100,8 @@ def test_optimal_factors_are_the_low_rank_optimum_and_perturbed_ones_are_not():
     names = ("low-rank-optimum", "codimension-one", "no-model-below-the-low-rank-bound")
     assert [report.outcomes()[name] for name in names] == [CONSISTENT] * 3
     assert report.loss.value == pytest.approx(best.divergence)
-    assert report.gap("optimum of rank 2") == pytest.approx(0, abs=1e-9)
-    assert 0 <= report.gap("no model of rank 2 is below") < 1e-6
+    assert report.gap("optimum of rank 2").value == pytest.approx(0, abs=1e-9)
+    assert 0 <= report.gap("no model of rank 2 is below").value < 1e-6
     assert report.finding("cross-entropy in nats") == pytest.approx(best.divergence + conditional_entropy(LAW))
     assert report.finding("rank of the centred logits") == 2
 
@@ -121,7 +121,7 @@ def test_full_rank_reaches_zero_and_one_dimension_stays_above_the_line():
     """N − 1 dimensions hold the law itself; one dimension of a look-up table has its infimum."""
     full = check_model(encoder(3, optimal_low_rank(LAW, 3).factors), LAW)
     assert full.outcomes()["zero-divergence-rank"] is CONSISTENT
-    assert full.gap("Bayes risk") == pytest.approx(0, abs=1e-9)
+    assert full.gap("Bayes risk").value == pytest.approx(0, abs=1e-9)
     assert check_model(encoder(2, optimal_low_rank(LAW, 2).factors), LAW).outcomes()["zero-divergence-rank"] is IDLE
 
     table = lookup_table(4, 2, seed=0)

@@ -55,7 +55,7 @@ def test_both_layers_at_the_end_of_the_course_and_on_its_way(attention):
     assert [outcomes[claim] for claim in claims] == [CONSISTENT] * 4
     assert outcomes["reasoning-bayes-risk"] is CONSISTENT
     assert outcomes["lone-feed-forward-gap"] is outcomes["softmax-limit"] is IDLE
-    assert report.gap("Bayes risk") == pytest.approx(0, abs=1e-5)
+    assert report.gap("Bayes risk").value == pytest.approx(0, abs=1e-5)
     assert report.finding(SAYS) == report.finding(TELLS) == 1
     assert report.finding("P(output token)") == pytest.approx(0.8, abs=1e-5)
     assert report.finding("P(noise token)") == pytest.approx(0.2, abs=1e-5)
@@ -91,8 +91,8 @@ def test_a_wrong_share_of_noise_is_priced():
     model = at(NOISY, "Reparam-Linear-FA", 30.0, noise_estimate=0.4)
     report = check_model(model.state_dict(), NOISY, model={"name": "Reparam-Linear-FA"})
     divergence = 0.2 * math.log(0.2 / 0.4) + 0.8 * math.log(0.8 / 0.6)
-    assert report.gap("optimum") == pytest.approx(0, abs=1e-9)
-    assert report.gap("Bayes risk") == pytest.approx(divergence)
+    assert report.gap("optimum").value == pytest.approx(0, abs=1e-9)
+    assert report.gap("Bayes risk").value == pytest.approx(divergence)
     assert report.outcomes()["reparameterised-reach-bayes"] is IDLE  # the claim is about α̂ = α
 
 
@@ -177,6 +177,30 @@ def test_trained_attention_stands_in_between():
     assert report.loss.value == pytest.approx(population_loss(NOISY, 8.0))
     zero = OneLayerTransformer.from_name("Reparam-Linear-W-FA", NOISY)
     assert check_model(zero, NOISY).outcomes()["trained-attention-in-between"] is REFUTED
+
+
+def test_what_is_sampled_has_its_error(monkeypatch):
+    """A sample of sentences is within six of its errors of all of them: loss, gaps, findings, and claims."""
+    from analysis.reasoning import model_check
+
+    model = OneLayerTransformer.from_name("Origin-Linear-FA", SMALL)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.5, generator=torch.Generator().manual_seed(1))
+    exact = check_model(model, SMALL)
+    monkeypatch.setattr(model_check, "MAX_ENUMERATED", 0)
+    sampled = check_model(model, SMALL)
+    gap, true_gap = sampled.gap("Bayes risk"), exact.gap("Bayes risk")
+    assert true_gap.error == 0 < gap.error == sampled.loss.error
+    assert abs(gap.value - true_gap.value) <= 6 * gap.error
+    assert {finding.error for finding in exact.findings} == {0.0}
+    truth = {finding.name: finding.value for finding in exact.findings}
+    drawn = [finding for finding in sampled.findings if finding.error]
+    assert {"P(output token)", "P(noise token)", "loss on unseen outputs", SAYS, TELLS} <= {f.name for f in drawn}
+    assert all(abs(finding.value - truth[finding.name]) <= 6 * finding.error for finding in drawn)
+    claim = next(claim for claim in sampled.claims if claim.name == "reasoning-bayes-risk")
+    reach = 6 * sampled.loss.error
+    assert claim.verdict.interval == pytest.approx((sampled.loss.value - reach, sampled.loss.value + reach))
 
 
 def test_a_loss_below_bayes_would_be_refuted(monkeypatch):

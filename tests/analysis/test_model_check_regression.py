@@ -57,7 +57,7 @@ def test_trained_layer_is_the_optimum_and_five_percent_more_is_not():
     report = check_model(model, task)
     assert report.loss.error == 0
     assert report.loss.method == "exact"
-    assert report.gap("optimum") == pytest.approx(0, abs=1e-9)
+    assert report.gap("optimum").value == pytest.approx(0, abs=1e-9)
     assert report.finding("distance from the optimum") < 1e-4
     names = ("one-step-optimum-loss", "one-step-preconditioner", "transformer-is-its-algorithm")
     assert [report.outcomes()[name] for name in names] == [CONSISTENT] * 3
@@ -78,7 +78,7 @@ def test_layers_in_any_order_and_any_frame_are_the_multi_step_optimum(scale):
     assert report.finding("algorithm") == "3 steps of gradient descent preconditioned by S⁻¹"
     assert report.finding("step sizes") == pytest.approx(best.step_sizes)
     assert report.loss.value == pytest.approx(scale * best.loss)
-    assert report.gap("optimum") == pytest.approx(0, abs=1e-12)
+    assert report.gap("optimum").value == pytest.approx(0, abs=1e-12)
     assert report.outcomes()["multi-step-loss"] is report.outcomes()["multi-step-step-sizes"] is CONSISTENT
 
     plain = check_model(LinearTransformer.from_algorithm(layers(best.step_sizes, 2)), task)  # no preconditioner
@@ -206,7 +206,7 @@ def test_noise_changes_the_optimum_and_the_bayes_risk():
     best = noisy_multi_step_optimum(2, 5, 20, 1.0)
     report = check_model(LinearTransformer.from_algorithm(layers(best.step_sizes)), task)
     assert report.outcomes()["noisy-multi-step-loss"] is report.outcomes()["bayes-bound"] is CONSISTENT
-    assert report.gap("Bayes risk") == pytest.approx(best.loss - bayes_risk(task).value)
+    assert report.gap("Bayes risk").value == pytest.approx(best.loss - bayes_risk(task).value)
 
     clean = multi_step_optimum(2, 5, 20)
     rival = check_model(LinearTransformer.from_algorithm(layers(clean.step_sizes)), task)
