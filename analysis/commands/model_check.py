@@ -103,7 +103,7 @@ def _print(report: ModelReport) -> None:
     losses.add_row("this model", _number(report.loss.value, report.loss.error), "", report.loss.method)
     for name, loss in [(reference.name, reference.loss) for reference in report.references]:
         gap = report.gap(name)
-        losses.add_row(name, _number(loss.value, loss.error), _number(gap.value, gap.error), loss.method)
+        losses.add_row(name, _number(loss.value, loss.error), _number(gap.value, gap.error, 6), loss.method)
     terminal.print(losses)
     for finding in report.findings:
         value = finding.value
@@ -132,12 +132,12 @@ def _print(report: ModelReport) -> None:
         terminal.print(f"missing: {sentence}", **plain)
 
 
-def _number(value: float | None, error: float = 0.0) -> str:
-    """A number with its error, to the digit that the error reaches."""
+def _number(value: float | None, error: float = 0.0, significant: int = 8) -> str:
+    """A number, and its error to which then its last digits correspond."""
     if value is None:
         return ""
     if not error:
-        return f"{value:.8g}"
+        return f"{value:.{significant}g}"
     digits = min(max(1 - math.floor(math.log10(error)), 0), 12)
     return f"{value:.{digits}f} ± {error:.2g}"
 
