@@ -21,6 +21,7 @@ from analysis.commands.shared import (
     console,
     fail,
     installed,
+    make_folder,
     session,
 )
 from analysis.engine.claim import Budget, unknown
@@ -44,6 +45,7 @@ def figure_command(
     chosen = _named("figure", names or list(known), known)
     if format not in ("png", "pdf", "svg"):
         fail(f"--format must be png, pdf or svg, got {format!r}")
+    make_folder(out)
     with session(store, jobs) as (kept, executor, progress):
         draw(chosen, out, format, budget, seed, kept, executor, progress)
 
@@ -75,6 +77,7 @@ def reproduce_command(
         console().print(table)
         return
     chosen += [figure for figure in known.values() if figure.family == family and figure not in chosen]
+    make_folder(out)
     with session(store, jobs) as (kept, executor, progress):
         drawn = draw(chosen, out, "png", budget, seed, kept, executor, progress)
     for name, (data, numbers, _) in drawn.items():
@@ -91,29 +94,25 @@ def reproduce_command(
 def draw(
     chosen: list[Figure], folder: Path, format: str, budget: Budget, seed: int, store: Store, executor: Any, bar: Bar
 ) -> dict[str, Drawn]:
-    """Make figures and say which files were written."""
-    written = drawn_or_exit(chosen, folder, format, budget, seed, store, executor, bar)
+    """Make figures and say which files were written; one that could not be computed ends with exit code 1."""
+    from analysis.engine.figure import FigureError, make_figures
+
+    failed: FigureError | None = None
+    try:
+        written = make_figures(
+            chosen, folder, budget=budget, seed=seed, format=format, store=store, executor=executor, progress=bar
+        )
+    except FigureError as error:
+        failed, written = error, error.drawn
+    finally:
+        bar.stop()
     for drawn in written.values():
         image, *tables = drawn.files
         typer.echo(f"wrote {image} and {' and '.join(table.name for table in tables)}")
+    if failed is not None:
+        typer.echo(f"error: {failed}", err=True)
+        raise typer.Exit(1)
     return written
-
-
-def drawn_or_exit(
-    chosen: list[Figure], folder: Path, format: str, budget: Budget, seed: int, store: Store, executor: Any, bar: Bar
-) -> dict[str, Drawn]:
-    """Make figures; one that could not be computed ends with exit code 1 and its traceback."""
-    from analysis.engine.figure import make_figures
-
-    try:
-        return make_figures(
-            chosen, folder, budget=budget, seed=seed, format=format, store=store, executor=executor, progress=bar
-        )
-    except RuntimeError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    finally:
-        bar.stop()
 
 
 def _named(what: str, names: list[str], known: Mapping[str, Figure]) -> list[Figure]:

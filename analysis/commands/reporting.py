@@ -10,7 +10,6 @@ import typer
 
 from analysis.catalogue import figures
 from analysis.commands.checking import chosen_claims
-from analysis.commands.drawing import drawn_or_exit
 from analysis.commands.shared import (
     DEFAULT_JOBS,
     DEFAULT_STORE,
@@ -18,9 +17,9 @@ from analysis.commands.shared import (
     JobsOption,
     SeedOption,
     StoreOption,
-    fail,
     installed,
     installed_catalogue,
+    make_folder,
     session,
     usage,
 )
@@ -42,26 +41,37 @@ def report_command(
 ) -> None:
     """Write one page with verdicts, evidence, figures and errata, that opens from disk and needs no network.
 
-    With names, the figures are those of the named claims. Exit code 0 whatever the verdicts: `check` is for that.
+    With names, figures and errata are those of the named claims. Exit code 0 whatever the verdicts: `check` is for
+    that; 1 if a figure could not be computed, which the page then says.
     """
     installed_catalogue()
     chosen = usage(lambda: chosen_claims(names or [], family))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        fail(f"--out must be a folder that can be written, got {out}: {error.strerror}")
+    make_folder(out)
     families = {claim.family for claim in chosen} if not names else set()
     known = {
         name: figure
         for name, figure in installed(figures).items()
         if figure.family in families or set(figure.claims) & set(chosen)
     }
+    from analysis.engine.figure import FigureError, make_figures
     from analysis.report import report_page
 
+    failed: FigureError | None = None
     with session(store, jobs) as (kept, executor, progress), TemporaryDirectory() as folder:
         results = check(chosen, budget=budget, seed=seed, store=kept, executor=executor, progress=progress)
-        drawn = drawn_or_exit(list(known.values()), Path(folder), "svg", budget, seed, kept, executor, progress)
+        try:
+            drawn = make_figures(
+                list(known.values()), Path(folder), format="svg",
+                budget=budget, seed=seed, store=kept, executor=executor, progress=progress,
+            )  # fmt: skip
+        except FigureError as error:
+            failed, drawn = error, error.drawn
         pictures = [(known[name], what) for name, what in drawn.items()]
+        missing = [] if failed is None else failed.names
+        page = report_page(results, pictures, missing=missing, budget=budget, seed=seed)
         with replacing(out / "index.html") as partial:
-            partial.write_text(report_page(results, pictures, budget=budget, seed=seed), encoding="utf-8")
+            partial.write_text(page, encoding="utf-8")
     typer.echo(f"wrote {out / 'index.html'}")
+    if failed is not None:
+        typer.echo(f"error: {failed}", err=True)
+        raise typer.Exit(1)

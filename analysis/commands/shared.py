@@ -122,6 +122,14 @@ def usage(choose: Callable[[], list[Any]]) -> list[Any]:
         fail(str(error))
 
 
+def make_folder(out: Path) -> None:
+    """Make the folder of ``--out``; where there can be none, the command ends with exit code 2."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"--out must be a folder that can be written, got {out}: {error.strerror}")
+
+
 def fail(message: str) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(2)

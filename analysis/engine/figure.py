@@ -112,6 +112,20 @@ MANY = 8
 """With so many series in a panel, or the same ones in most, one legend stands below, where it covers nothing."""
 
 
+class FigureError(RuntimeError):
+    """Figures that could not be computed.
+
+    Attributes:
+        names: Theirs.
+        drawn: The others, by name.
+    """
+
+    def __init__(self, failures: dict[str, str], drawn: dict[str, Drawn]) -> None:
+        reasons = "\n".join(f"{name}: {reason}" for name, reason in failures.items())
+        super().__init__(f"figures that could not be computed: {reasons}")
+        self.names, self.drawn = list(failures), drawn
+
+
 class Drawn(NamedTuple):
     """What a figure shows, its numbers beside published ones, and the files it was written to."""
 
@@ -167,7 +181,7 @@ def make_figures(
         What was drawn by figure name.
 
     Raises:
-        RuntimeError: if a figure could not be computed; the others are written first.
+        FigureError: if a figure could not be computed; the others are written first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     finished = drive(
@@ -177,10 +191,11 @@ def make_figures(
         progress=progress,
     )
     known = {figure.name: figure for figure in chosen}
-    written, failures = {}, []
+    written: dict[str, Drawn] = {}
+    failures: dict[str, str] = {}
     for name, end in finished.items():
         if end.error is not None:
-            failures.append(f"{name}: {end.error.traceback or end.error.message}")
+            failures[name] = end.error.traceback or end.error.message
             continue
         image, table = folder / f"{name}.{format}", folder / f"{name}.csv"
         write_csv(end.value, table)
@@ -193,7 +208,7 @@ def make_figures(
             write_numbers(numbers, files[-1])
         written[name] = Drawn(end.value, numbers, files)
     if failures:
-        raise RuntimeError("figures that could not be computed: " + "\n".join(failures))
+        raise FigureError(failures, written)
     return written
 
 

@@ -241,7 +241,9 @@ def experiment_4(budget: Budget, seed: int) -> Any:
     for power, role, label in ((2, "baseline", "fit a d² + b"), (3, "rival", "rival: fit a d³ + b")):
         coefficients = np.polyfit(x**power, y, 1)
         error = 1 - np.sum((np.polyval(coefficients, x**power) - y) ** 2) / np.sum((y - y.mean()) ** 2)
-        lines.append(Series(f"{label}, R² = {error:.4f}", role, kept, np.polyval(coefficients, x**power)))  # type: ignore[arg-type]
+        lines.append(
+            Series(f"{label}, R² = {error:.4f} ({len(kept)} points)", role, kept, np.polyval(coefficients, x**power))
+        )  # type: ignore[arg-type]
     lines.append(Series("trained, below accuracy 0.95", "trained", kept, y))
     lines += reference(budget, "published, below accuracy 0.95", PUBLISHED_SLOPES)
     quadratic = np.polyval(np.polyfit(x**2, y, 1), x**2)

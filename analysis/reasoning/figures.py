@@ -168,7 +168,7 @@ def comparison_of_models(budget: Budget, seed: int) -> Verdicts:
             places = np.unique(np.linspace(0, job.training.steps, 40).astype(int))
             said = [output_probabilities(task, path[t], **Trained(task, model).options) for t in places]
             values = [x.noise_token if noisy else x.output for x in said]
-            lines.append(Series(f"{model}: exact", "theory", places, values))
+            lines.append(Series(f"{model}: {_kind(model, noise)}", "theory", places, values))
             seen = result["probabilities"][:, 0, 1 if noisy else 0]
             lines.append(Series(f"{model}: trained", "trained", result["steps"], seen))
         lines.append(
@@ -178,7 +178,11 @@ def comparison_of_models(budget: Budget, seed: int) -> Verdicts:
         panels.append(Panel(title, lines, xlabel="steps", ylabel=said_of))
     verdicts = [(yield from verdict_line(reparameterised_generalise, "linear FA", budget, seed))]
     verdicts.append((yield from verdict_line(unconstrained_do_not_generalise, "linear FA, noise", budget, seed)))
-    return FigureData("Normalised GD, η=0.1, N=60, H=256", panels, verdicts, columns=3)
+    lengths = [job.training.steps for job in jobs]
+    title = "Normalised GD, η=0.1, N=60, H=256"
+    if min(lengths) < max(lengths):
+        title += f"; models without a closed form trained for {min(lengths)} of {max(lengths)} steps"
+    return FigureData(title, panels, verdicts, columns=3)
 
 
 @figure(

@@ -86,6 +86,13 @@ def notebook_job(
     )
 
 
+def cut_short(steps: int, published: int) -> str:
+    """What a title says of trainings that end before the published ones."""
+    return (
+        "" if steps == published else f"\ntrained for {steps:,} of the published {published:,} steps: not yet at their end"
+    )
+
+
 def end_of(result: dict[str, Any]) -> np.ndarray:
     """Median loss of the last records of each run; each is on prompts that were not trained on.
 
@@ -140,7 +147,7 @@ def variable_depth(budget: Budget, seed: int) -> Any:
         Series("free value block: trained", "trained", depths, **spread(ends)),
     ]
     return FigureData(
-        f"Published: risk against depth, d={d}, n={n}, rotated covariance",
+        f"Published: risk against depth, d={d}, n={n}, rotated covariance{cut_short(steps, 20_000)}",
         [Panel("", lines, xlabel="layers L, or steps", ylabel="risk", yscale="log", xticks=depths)],
         numbers=numbers,
     )
@@ -181,7 +188,7 @@ def variable_context(budget: Budget, seed: int) -> Any:
         Series("free value block: trained", "trained", lengths, **spread(ends)),
     ]
     return FigureData(
-        f"Published: risk against context length, d={d}, three layers, rotated covariance",
+        f"Published: risk against context length, d={d}, three layers, rotated covariance{cut_short(steps, 8000)}",
         [Panel("", lines, xlabel="context length n", ylabel="risk", yscale="log", xticks=lengths)],
         numbers=numbers,
     )

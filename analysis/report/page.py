@@ -14,12 +14,12 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.catalogue import family_place
+from analysis.catalogue import catalogue, family_place
 from analysis.engine.check import ClaimResult, replay_command
 from analysis.engine.claim import KINDS, STATUSES, Budget
 from analysis.engine.figure import Drawn, Figure
 from analysis.engine.verdict import Outcome
-from analysis.errata import errata
+from analysis.errata import Erratum, errata
 from analysis.report.gauge import gauge, least_refuted
 
 PACKAGES = ("plumbline", "torch", "numpy", "scipy")
@@ -39,16 +39,23 @@ class Picture:
 
 
 def report_page(
-    results: Sequence[ClaimResult], figures: Sequence[tuple[Figure, Drawn]], *, budget: Budget, seed: int
+    results: Sequence[ClaimResult],
+    figures: Sequence[tuple[Figure, Drawn]],
+    *,
+    missing: Sequence[str] = (),
+    budget: Budget,
+    seed: int,
 ) -> str:
     """Return one HTML page that shows results and figures and asks the network for nothing.
 
     The same results and figures give the same page. A figure stands beside the first of its claims that has none
-    yet, the rest in a gallery of its family; the errata are those of the families shown.
+    yet, the rest in a gallery of its family. The errata are those of families that are shown whole; of the others
+    those that a claim or figure on the page replays.
 
     Args:
         results: What `analysis.check` returned.
         figures: Registered figures, each with what `make_figures` drawn of it, as SVG.
+        missing: Names of figures that could not be computed; the page says so.
         budget, seed: Those of the check; the page prints them and the commands that replay it.
 
     Returns:
@@ -91,7 +98,8 @@ def report_page(
             beside=beside,
             elsewhere=elsewhere,
             gallery=gallery,
-            errata=[entry for entry in errata() if entry.family in families],
+            missing=missing,
+            errata=_errata({result.claim.name for result in results}, {figure.name for figure, _ in figures}),
             environment=_versions(),
             css=Markup(style),
             js=Markup(script),
@@ -120,6 +128,14 @@ def _places(
             if name != home:
                 elsewhere[name].append(picture)
     return beside, elsewhere, gallery
+
+
+def _errata(claims: set[str], figures: set[str]) -> list[Erratum]:
+    """The entries of the ledger that belong on a page with these."""
+    whole = {claim.family for claim in catalogue().values()}
+    whole -= {claim.family for claim in catalogue().values() if claim.name not in claims}
+    shown = claims | figures
+    return [entry for entry in errata() if entry.family in whole or shown & set(entry.command.split())]
 
 
 def _present(order: Iterable[str], values: Sequence[str]) -> dict[str, int]:

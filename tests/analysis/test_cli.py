@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,24 @@ def test_an_image_that_is_interrupted_leaves_the_earlier_one(run, tmp_path, monk
         assert result.exit_code == code, result.output
         assert said in result.output
         assert {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
+
+
+def test_one_figure_that_fails_does_not_take_the_others_along(run, tmp_path, monkeypatch):
+    """The others are written and named; exit code 1 with the traceback of the one that failed."""
+    from analysis.commands import drawing
+
+    def broken(budget, seed):
+        raise ZeroDivisionError("no curve")
+        yield
+
+    known = figures()
+    bad = replace(known["loss-against-depth"], name="broken-figure", plan=broken)
+    monkeypatch.setattr(drawing, "figures", lambda: {**known, bad.name: bad})
+    result = run("figure", "broken-figure", "float32-departure", "--jobs", 1, "--store", "none")
+    assert result.exit_code == 1
+    assert "wrote figures/float32-departure.png" in result.output
+    assert "broken-figure: Traceback" in result.output
+    assert (tmp_path / "figures" / "float32-departure.png").exists()
 
 
 def test_refuted_claim_exits_one_and_says_where_its_witness_is(run, tmp_path, monkeypatch):

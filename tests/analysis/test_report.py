@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from analysis import Budget, CaseResult, ClaimResult, Outcome, Verdict, catalogue
 from analysis.cli import app
+from analysis.commands import reporting
+from analysis.engine.figure import Figure
 from analysis.errata import errata
 from analysis.report import report_page
 from analysis.report.gauge import excess, gauge, least_refuted
@@ -232,6 +234,52 @@ def test_report_of_own_claims_names_the_file_without_its_folder(run, tmp_path, s
     assert "plumbline check own_report.py --budget quick" in source
     assert str(tmp_path) not in source
     assert 'id="errata"' not in source
+
+
+def test_errata_are_those_of_what_is_shown():
+    """A family that is shown whole has all of its entries; of others what a claim or a figure on the page replays."""
+
+    def sources(results):
+        page = Page(report_page(results, [], budget=Budget.QUICK, seed=0))
+        return [entry.source for entry in errata() if entry.holds in page.text]
+
+    everything = results_of_catalogue()
+    family = [result for result in everything if result.claim.family == "reasoning"]
+    assert sources(family) == [entry.source for entry in errata() if entry.family == "reasoning"]
+    corrected = next(result for result in family if result.claim.published)
+    assert sources([corrected]) == [corrected.claim.source]
+    assert sources([result for result in family if not result.claim.published][:1]) == []
+
+
+def test_a_figure_that_cannot_be_computed_is_named_and_the_page_is_written(run, tmp_path, monkeypatch):
+    """On the page and on the screen, with exit code 1."""
+
+    def plan(budget, seed):
+        raise ZeroDivisionError("no curve")
+        yield
+
+    claim = catalogue()["multi-head-rank"]
+    broken = Figure("broken-figure", claim.family, "A caption.", "", (claim,), plan)
+    monkeypatch.setattr(reporting, "figures", lambda: {broken.name: broken})
+    result = run("report", claim.name, "--store", "none", "--jobs", 1)
+
+    assert result.exit_code == 1
+    assert "broken-figure: Traceback" in result.output
+    assert "ZeroDivisionError: no curve" in result.output
+    page = Page((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    assert "Figures that could not be computed: broken-figure." in page.text
+    assert claim.statement in page.text
+
+
+@pytest.mark.parametrize("command", [["figure", "loss-against-depth"], ["reproduce", "rotation-adam"]])
+def test_a_folder_that_cannot_be_is_bad_usage(run, tmp_path, command):
+    """Before anything is computed, like that of a report."""
+    (tmp_path / "taken").write_text("")
+    result = run(*command, "--out", "taken")
+
+    assert result.exit_code == 2
+    assert "--out must be a folder that can be written, got taken" in result.output
+    assert not (tmp_path / ".plumbline").exists()
 
 
 @pytest.mark.parametrize(
