@@ -34,7 +34,7 @@ def test_own_theorem_is_printed_whole_short_and_comes_out_consistent(separate_re
 def test_own_model_lines_stand_in_the_example():
     """The excerpt about one's own model is taken from the file."""
     source = (ROOT / "examples" / "own_model.py").read_text(encoding="utf-8")
-    block = README.split("trains one for a few seconds and asks:")[1].split("```python\n")[1].split("```")[0]
+    block = README.split("[examples/own_model.py](examples/own_model.py)")[1].split("```python\n")[1].split("```")[0]
 
     assert all(line.split("  #")[0] in source for line in block.splitlines())
 

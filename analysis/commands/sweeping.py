@@ -121,9 +121,8 @@ def _list() -> None:
 
 def _print(plan: Sweep, table: Table) -> None:
     """Medians at each grid point, where these are few; what failed; and how all runs ended."""
-    varied = [name for name in plan.experiment.keys if len({cell.points[0][name] for cell in plan.cells}) > 1]
-    if plan.experiment.join and plan.experiment.join not in varied:
-        varied.append(plan.experiment.join)
+    seen = [point for cell in plan.cells for point in cell.points]
+    varied = [name for name in plan.experiment.keys if len({point[name] for point in seen}) > 1]
     if plan.grid_points <= MANY_POINTS:
         console().print(_medians(table, varied))
     for cell, error in islice(table.errors(), 5):

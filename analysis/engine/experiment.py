@@ -60,33 +60,41 @@ class Experiment:
     family: str
     summary: str
     keys: Mapping[str, Key]
-    join: str
-    alike: Callable[[Any], Any] = field(repr=False)
+    alike: Callable[..., Any] = field(repr=False)
     build: Callable[..., Unit] = field(repr=False)
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """The keys whose values train together."""
+        return tuple(key.name for key in self.keys.values() if key.joined)
 
 
 _EXPERIMENTS: dict[str, Experiment] = {}
 
 
-def experiment(*, family: str, alike: Callable[[Any], Any] = bool) -> Callable[[Callable[..., Unit]], Experiment]:
+def all_alike(**joined: Any) -> None:
+    """All values train together."""
+
+
+def experiment(*, family: str, alike: Callable[..., Any] = all_alike) -> Callable[[Callable[..., Unit]], Experiment]:
     """Register the decorated function as an experiment that `analysis.sweep` can sweep.
 
     The function takes keywords only: the keys of the grid, whose types and defaults are read from its signature, and
-    ``runs``, ``seed`` and ``budget``. It returns the `Unit` of a grid point. One key may be annotated
-    ``tuple[kind, ...]``: the values of several grid points then train together, ``runs`` times each, and run i of the
-    ensemble has the value i modulo their number.
+    ``runs``, ``seed`` and ``budget``. It returns the `Unit` of a grid point. Keys may be annotated
+    ``tuple[kind, ...]``: several grid points that differ in nothing else then train together, ``runs`` times each. Each
+    of these keys has the values of all of them, and run i of the ensemble is of the point i modulo their number.
 
     Args:
         family: ``"regression"``, …
-        alike: Of a value of that key: only those that share it train together.
+        alike: Called with the values of these keys at a point, by name: only points that share what it returns train
+            together.
     """
 
     def register(function: Callable[..., Unit]) -> Experiment:
         name = function.__name__.replace("_", "-")
         summary = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]
         keys = keys_of(function, GIVEN)
-        join = next((key.name for key in keys.values() if key.joined), "")
-        _EXPERIMENTS[name] = Experiment(name, family, summary, keys, join, alike, function)
+        _EXPERIMENTS[name] = Experiment(name, family, summary, keys, alike, function)
         return _EXPERIMENTS[name]
 
     return register

@@ -107,7 +107,8 @@ def keys_of(function: Callable[..., Any], leave_out: Iterable[str]) -> dict[str,
 
 def _key(parameter: Parameter, hint: Any) -> Key:
     joined = get_origin(hint) is tuple
-    kinds = [kind for kind in get_args(hint) or (hint,) if kind not in (NoneType, ...)]
+    hint = get_args(hint)[0] if joined else hint
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not NoneType]
     if get_origin(hint) is Literal:
         return Key(parameter.name, str, parameter.default, tuple(kinds))
     if len(kinds) == 1 and get_origin(kinds[0]) is Literal:

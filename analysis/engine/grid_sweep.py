@@ -117,23 +117,22 @@ def plan_sweep(
     return Sweep(experiment, budget, grid_points, grid_points * seeds, cells)
 
 
-def _together(experiment: Experiment, values: dict[str, list[Any]], most: int) -> Iterator[tuple[Point, list[Any]]]:
-    """Points of the keys that cannot be joined, each with values of the key that can, alike and not too many."""
-    name = experiment.join
-    groups: dict[Any, list[Any]] = {}
-    for value in values.get(name, ()):
-        groups.setdefault(experiment.alike(value), []).append(value)
+def _together(experiment: Experiment, values: dict[str, list[Any]], most: int) -> Iterator[tuple[Point, list[Point]]]:
+    """Points of the keys that cannot be joined, each with points of the keys that can, alike and not too many."""
+    groups: dict[Any, list[Point]] = {}
+    for joined in points({name: values[name] for name in experiment.joined}):
+        groups.setdefault(experiment.alike(**joined), []).append(joined)
     chunks = [group[start : start + most] for group in groups.values() for start in range(0, len(group), most)]
-    for point in points({key: options for key, options in values.items() if key != name}):
-        for chunk in chunks or [[]]:
+    for point in points({name: options for name, options in values.items() if name not in experiment.joined}):
+        for chunk in chunks:
             yield point, chunk
 
 
 def _cells(
-    experiment: Experiment, point: Point, joined: list[Any], seeds: int, seed: int, budget: Budget, most: int
+    experiment: Experiment, point: Point, joined: list[Point], seeds: int, seed: int, budget: Budget, most: int
 ) -> Iterator[Cell]:
-    places = [{**point, experiment.join: value} for value in joined] or [point]
-    given = {**point, experiment.join: tuple(joined)} if joined else point
+    places = [{**point, **values} for values in joined]
+    given = {**point, **{name: tuple(values[name] for values in joined) for name in experiment.joined}}
     starts = max(1, most // len(places))
     for chunk, first in enumerate(range(0, seeds, starts)):
         own, count = seed + chunk * SEEDS_APART, min(starts, seeds - first)

@@ -65,15 +65,10 @@ class Table:
         """Yield a dict for each run, in the order of the grid; None where there is nothing."""
         for cell, found in self.results:
             common = {"budget": str(self.budget), "seed": cell.seed, "quantity": cell.unit.quantity}
-            for run, numbers in enumerate(_numbers(found, cell.runs)):
-                point = cell.points[run % len(cell.points)]
-                yield {
-                    **point,
-                    **common,
-                    "run": run // len(cell.points),
-                    "theory": cell.unit.theory or None,
-                    **numbers,
-                }
+            rows = list(_numbers(found, cell.runs))
+            for place, point in enumerate(cell.points):
+                for run, numbers in enumerate(rows[place :: len(cell.points)]):
+                    yield {**point, **common, "run": run, "theory": cell.unit.theory or None, **numbers}
 
     def over(self, x: str, y: str, column: str, statistic: Callable[..., float]) -> np.ndarray:
         """A statistic of a column over two keys, (values of y, values of x), both in ascending order.

@@ -41,7 +41,7 @@ class Training:
             ``"sgd"`` (all runs as one tensor program), as in `torch.optim`.
         steps: Largest number of optimizer steps of a run.
         learning_rate: Greater than 0. For L-BFGS the first trial step length, 1 if not given; the others must
-            be given one.
+            be given one. Several: of the runs in turn, so that run i has the one at i modulo their number.
         momentum: SGD only, in [0, 1).
         betas: Adam only, decay rates of its two moments, in [0, 1).
         weight_decay: Adam: decoupled, as in AdamW (with 0 the two are the same); SGD: added to the gradient.
@@ -69,7 +69,7 @@ class Training:
 
     optimizer: Literal["lbfgs", "adam", "sgd"]
     steps: int
-    learning_rate: float = None  # type: ignore[assignment]  # after __post_init__ it is a number
+    learning_rate: float | tuple[float, ...] = None  # type: ignore[assignment]  # not so after __post_init__
     momentum: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
@@ -92,7 +92,12 @@ class Training:
             if self.optimizer != "lbfgs":
                 raise ValueError(f"learning_rate must be given for the optimizer {self.optimizer!r}, got None")
             rate = 1.0
-        put("learning_rate", checks.real("learning_rate", rate, above=0.0))
+        if isinstance(rate, tuple | list):
+            if not rate:
+                raise ValueError(f"learning_rate must be at least one number, got {rate!r}")
+            put("learning_rate", tuple(checks.real("learning_rate", one, above=0.0) for one in rate))
+        else:
+            put("learning_rate", checks.real("learning_rate", rate, above=0.0))
         put("momentum", _below_one("momentum", self.momentum))
         if not isinstance(self.betas, tuple | list) or len(self.betas) != 2:
             raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
@@ -113,6 +118,15 @@ class Training:
         for name in FOREIGN_OPTIONS[self.optimizer]:
             if getattr(self, name) != defaults[name]:
                 raise ValueError(f"{name} must be left out for {self.optimizer!r}, got {getattr(self, name)!r}")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates of the runs in turn; one, where all have the same."""
+        return self.learning_rate if isinstance(self.learning_rate, tuple) else (self.learning_rate,)
+
+    def start(self, run: int) -> int:
+        """The number by which a run draws: runs that differ by nothing but their learning rate draw the same."""
+        return run // len(self.rates)
 
 
 def _below_one(name: str, value: Any) -> float:
@@ -246,13 +260,16 @@ def _first_order(
     progress: Progress | None,
 ) -> End:
     vector = ensemble.vector
-    rate = training.learning_rate
-    assert rate is not None
+    # torch has one rate for each group of parameters: rates of their own make each run a group.
+    rates = [training.rates[run % len(training.rates)] for run in ensemble.runs]
+    alone = len(set(rates)) > 1
+    rows = list(vector.unbind()) if alone else [vector]
+    groups = [{"params": [row], "lr": rate} for row, rate in zip(rows, rates, strict=False)]
     optimizer: torch.optim.Optimizer
     if training.optimizer == "adam":
-        optimizer = torch.optim.AdamW([vector], lr=rate, betas=training.betas, weight_decay=training.weight_decay)
+        optimizer = torch.optim.AdamW(groups, betas=training.betas, weight_decay=training.weight_decay)
     else:
-        optimizer = torch.optim.SGD([vector], lr=rate, momentum=training.momentum, weight_decay=training.weight_decay)
+        optimizer = torch.optim.SGD(groups, momentum=training.momentum, weight_decay=training.weight_decay)
     active = vector.new_ones(len(ensemble), dtype=torch.bool)
     steps = vector.new_zeros(len(ensemble), dtype=torch.int64)
     with torch.no_grad():
@@ -280,10 +297,12 @@ def _first_order(
                 break
             steps += active
             if training.halve_every is not None:
-                optimizer.param_groups[0]["lr"] = rate * 0.5 ** (step // training.halve_every)
+                for group, rate in zip(optimizer.param_groups, rates, strict=False):
+                    group["lr"] = rate * 0.5 ** (step // training.halve_every)
             _clip(ensemble, gradient, norms, training)
             _normalize(ensemble, gradient, training)
-            vector.grad = gradient
+            for row, part in zip(rows, gradient.unbind() if alone else [gradient], strict=True):
+                row.grad = part
             before = vector.clone() if recorded and observe is not None else None
             optimizer.step()
             torch.where(active.unsqueeze(1), vector, kept, out=vector)
@@ -295,7 +314,8 @@ def _first_order(
                     record.keep(observe(ensemble, step, after - vector.detach()))
                 vector.copy_(after)
         vector.copy_(kept)
-        vector.grad = None
+        for row in rows:
+            row.grad = None
     if observe is not None:
         record.keep(observe(ensemble, int(steps.max()), None))
     if progress is not None:
@@ -315,7 +335,6 @@ def _first_order(
 def _quasi_newton(
     ensemble: Ensemble, objective: Objective, training: Training, record: Record, progress: Progress | None
 ) -> End:
-    assert training.learning_rate is not None
     total = len(ensemble) * training.steps
     ends = []
     for position in range(len(ensemble)):
@@ -334,7 +353,7 @@ def _quasi_newton(
                 view.vector,
                 evaluate,
                 steps=training.steps,
-                learning_rate=training.learning_rate,
+                learning_rate=training.rates[ensemble.runs[position] % len(training.rates)],
                 tolerance=training.tolerance,
                 visit=visit,
             )

@@ -42,10 +42,10 @@ class TrainNextTokenModel:
         layers: Of the code's two architectures.
         width: Hidden units of the MLP.
         init_scale: Of the initial weights.
-        own_tables: Whether run r learns the law with seed ``task.seed + r``; otherwise all learn the same one.
+        own_tables: Whether start r learns the law with seed ``task.seed + r``; otherwise all learn the same one.
         samples: Sequences per step from which the objective is estimated; 0 is the exact objective.
         training: Optimizer and schedule.
-        runs: Number of random starts.
+        runs: Number of runs: random starts times learning rates.
         seed: Seed of starts and samples.
         accuracy_curve: Also record the accuracies along the training curve (not with L-BFGS).
         precision: Of the parameters while they train; the published code has float32.
@@ -99,14 +99,14 @@ class TrainNextTokenModel:
         """The law of every run, or the one of all."""
         if not self.own_tables:
             return [self.task]
-        return [replace(self.task, seed=self.task.seed + run) for run in range(self.runs)]
+        return [replace(self.task, seed=self.task.seed + self.training.start(run)) for run in range(self.runs)]
 
     def run(self) -> dict[str, Any]:
         """Train, and return exact divergences and accuracies, residuals, outcomes and the curve, runs first."""
         # Tables of this size gain little from a second thread, and the two processes of a sweep need one each.
         torch.set_num_threads(1)
         ensemble = Ensemble(
-            [self.model(generator(self.seed, run, INITIAL_STREAM)) for run in range(self.runs)], dtype=self._dtype
+            [self.model(self._draws(run, INITIAL_STREAM)) for run in range(self.runs)], dtype=self._dtype
         )
         laws = self.tasks()
         entropies = np.array([conditional_entropy(law) for law in laws])
@@ -142,10 +142,13 @@ class TrainNextTokenModel:
             result["curve_accuracies"] = np.concatenate([course, accuracies[None]])
         return result
 
+    def _draws(self, run: int, step: int) -> torch.Generator:
+        return generator(self.seed, self.training.start(run), step)
+
     def _sampled(self, law: NgramTask, run: int, step: int) -> torch.Tensor:
         """The empirical joint law (N, N^S) of one batch of sequences: its cross-entropy is that of the batch."""
         n, length = law.vocab_size, law.context_length
-        tokens = sample_sequences(law, self.samples, length + 1, generator=generator(self.seed, run, step))
+        tokens = sample_sequences(law, self.samples, length + 1, generator=self._draws(run, step))
         index = torch.zeros_like(tokens[:, 0])
         for position in range(length):
             index = index * n + tokens[:, position]

@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.engine.cases import of_budget
 from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Number, Panel, Series, figure, verdict_line
+from analysis.engine.figure import FigureData, Number, Panel, Role, Series, figure, verdict_line
 from analysis.engine.training import Training
 from analysis.memorization.claims.accuracy import HEADS, slope_above_the_bound, trained_on_tables
 from analysis.memorization.claims.scaling import (
@@ -238,12 +238,11 @@ def experiment_4(budget: Budget, seed: int) -> Any:
             kept.append(d)
     x, y = np.array(kept, dtype=float), np.array(slopes)
     lines = [Series("bound: (1 − 1/N) d/N²", "theory", dims, [(1 - 1 / n) * d / n**2 for d in dims])]
-    for power, role, label in ((2, "baseline", "fit a d² + b"), (3, "rival", "rival: fit a d³ + b")):
-        coefficients = np.polyfit(x**power, y, 1)
-        error = 1 - np.sum((np.polyval(coefficients, x**power) - y) ** 2) / np.sum((y - y.mean()) ** 2)
-        lines.append(
-            Series(f"{label}, R² = {error:.4f} ({len(kept)} points)", role, kept, np.polyval(coefficients, x**power))
-        )  # type: ignore[arg-type]
+    fits: tuple[tuple[int, Role, str], ...] = ((2, "baseline", "fit a d² + b"), (3, "rival", "rival: fit a d³ + b"))
+    for power, role, label in fits:
+        fitted = np.polyval(np.polyfit(x**power, y, 1), x**power)
+        share = 1 - np.sum((fitted - y) ** 2) / np.sum((y - y.mean()) ** 2)
+        lines.append(Series(f"{label}, R² = {share:.4f} ({len(kept)} points)", role, kept, fitted))
     lines.append(Series("trained, below accuracy 0.95", "trained", kept, y))
     lines += reference(budget, "published, below accuracy 0.95", PUBLISHED_SLOPES)
     quadratic = np.polyval(np.polyfit(x**2, y, 1), x**2)

@@ -50,7 +50,7 @@ def train_next_token_model(
     samples: int = 0,
     optimizer: Literal["adam", "sgd", "lbfgs"] = "adam",
     steps: int | None = None,
-    learning_rate: float | None = None,
+    learning_rate: tuple[float | None, ...] = (None,),
     precision: Literal["float64", "float32"] = "float64",
     runs: int,
     seed: int,
@@ -58,14 +58,15 @@ def train_next_token_model(
 ) -> Unit:
     """Models trained on a next-token law: accuracy on look-up tables, otherwise divergence, exact over all contexts.
 
-    Look-up tables are random, one for each run, and the accuracy is held against the lower bound of its expectation
+    Look-up tables are random, one for each start, and the accuracy is held against the lower bound of its expectation
     (attention only). A noisy law is one for all runs of an ensemble, and its divergence is held against the best found
     for any logits of rank ``embed_dim``. ``ratio`` is of the geometric law, ``exponent`` of Zipf's; the uniform one has
     half the vocabulary as its support.
     """
     task = law_of(law, vocab_size, context_length, ratio, exponent, seed)
     count = steps or of_budget(budget, 200, 600, 1500)
-    rate: Any = learning_rate if learning_rate is not None or optimizer == "lbfgs" else 0.1
+    default = 1.0 if optimizer == "lbfgs" else 0.1
+    rates = tuple(default if rate is None else rate for rate in learning_rate)
     halve: dict[str, Any] = {} if optimizer == "lbfgs" else {"halve_every": max(1, count // 4)}
     job = TrainNextTokenModel(
         task=task,
@@ -78,8 +79,8 @@ def train_next_token_model(
         init_scale=init_scale,
         own_tables=law == "lookup",
         samples=samples,
-        training=Training(optimizer=optimizer, steps=count, learning_rate=rate, record_every=count, **halve),
-        runs=runs,
+        training=Training(optimizer=optimizer, steps=count, learning_rate=rates, record_every=count, **halve),
+        runs=runs * len(rates),
         seed=seed,
         precision=precision,
     )

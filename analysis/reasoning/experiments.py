@@ -31,7 +31,7 @@ TEST_STREAM, SAMPLE_STREAM, START_STREAM, ORDER_STREAM = 2**31, 2**31 + 1, 2**31
 Call = tuple[str, tuple[Tensor, ...], tuple[int | None, ...]]
 
 
-def normalized_descent(learning_rate: float, steps: int, *, record_every: int = 1) -> Training:
+def normalized_descent(learning_rate: float | tuple[float, ...], steps: int, *, record_every: int = 1) -> Training:
     """The published training: each parameter tensor steps by the learning rate along its gradient, to the last step."""
     return Training(
         optimizer="sgd",
@@ -69,7 +69,8 @@ class TrainReasoner:
             batches of one fixed sample, in a new order each epoch; a fixed feed-forward layer is then built with the
             sample's share of noise labels.
         batch: Sentences per step.
-        noise_levels: The noise of the runs of one seed, all of them 0 or none.
+        noise_levels: The noise of the runs of one seed, all of them 0 or none. Where ``training`` has several
+            learning rates, these are of the same runs in turn.
         seeds: Number of runs at each noise level.
         seed: Of all draws.
         sample_size: Of the finite sample, a multiple of ``batch``.
@@ -108,6 +109,11 @@ class TrainReasoner:
             raise ValueError(f"sample_size must be a multiple of batch={self.batch}, got {self.sample_size}")
         if len({noise > 0 for noise in self.noise_levels}) > 1:
             raise ValueError(f"noise_levels must be all 0 or all greater than 0, got {self.noise_levels}")
+        if len(self.training.rates) not in (1, len(self.levels)):
+            raise ValueError(
+                f"training must have one learning rate or as many as there are noise levels, {len(self.levels)}, "
+                f"got {self.training.learning_rate}"
+            )
 
     @property
     def levels(self) -> tuple[ReasoningTask, ...]:

@@ -49,7 +49,7 @@ def exact_curve(model: str, noise: float, job: TrainReasoner) -> np.ndarray | No
     options = Trained(task, model).options
     batch = None if noise else job.batch
     return normalized_gd_curve(
-        task, job.training.steps, job.training.learning_rate, batch_size=batch, method="second-order", **options
+        task, job.training.steps, job.training.rates[0], batch_size=batch, method="second-order", **options
     ).losses
 
 

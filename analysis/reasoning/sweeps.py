@@ -20,7 +20,12 @@ Model = Literal[
 ]  # fmt: skip
 
 
-@experiment(family="reasoning")
+def with_noise(noise: float, learning_rate: float) -> bool:
+    """Models with and without noise have other layers, and do not train together."""
+    return noise > 0
+
+
+@experiment(family="reasoning", alike=with_noise)
 def train_reasoner(
     *,
     model: Model = "Reparam-Linear-FA",
@@ -29,7 +34,7 @@ def train_reasoner(
     triggers: int = 5,
     outputs: int = 4,
     noise: tuple[float, ...] = (0.2,),
-    learning_rate: float = 0.1,
+    learning_rate: tuple[float, ...] = (0.1,),
     batch: int | None = None,
     test: int | None = None,
     exact: bool = False,
@@ -41,12 +46,13 @@ def train_reasoner(
     """One-layer transformers under normalised gradient descent: their population loss.
 
     The loss of reparameterised models follows exactly from their scales, and is held against the closed form of its
-    course; that of the others is of test sentences, and is held against the Bayes risk. Noise levels train together.
+    course; that of the others is of test sentences, and is held against the Bayes risk. Noise levels and learning rates
+    train together.
     With ``exact`` the steps are along the gradient of the population (linear and ReLU, reparameterised) instead of
     that of a batch.
     """
     task = ReasoningTask(vocab_size, sentence_length, triggers, outputs, noise[0])
-    case = Trained(task, model, learning_rate)
+    case = Trained(task, model)
     scaled = case.data != "sentences"
     count = steps or of_budget(budget, 60, 150, 2000)
     size = batch or of_budget(budget, 128, 256, 512)
@@ -56,7 +62,7 @@ def train_reasoner(
         training=normalized_descent(learning_rate, count, record_every=count),
         data="expected counts" if exact else case.data,
         batch=size,
-        noise_levels=noise if noise[0] else (),
+        noise_levels=noise,
         seeds=runs,
         seed=seed,
         test=0 if scaled else test or of_budget(budget, 128, 256, 512),
@@ -64,14 +70,14 @@ def train_reasoner(
 
     levels = job.levels  # here, so that a noise out of range is refused before anything runs
 
-    def predicted(level: ReasoningTask) -> float:
+    def predicted(level: ReasoningTask, rate: float) -> float:
         if not scaled:
             return bayes_risk(level)
         given = None if exact else size
-        return float(normalized_gd_curve(level, count, learning_rate, batch_size=given, **case.options).losses[-1])
+        return float(normalized_gd_curve(level, count, rate, batch_size=given, **case.options).losses[-1])
 
     def read(trained: dict[str, Any]) -> Measured:
-        theory = [predicted(level) for level in levels] * runs
+        theory = [predicted(*place) for place in zip(levels, learning_rate, strict=True)] * runs
         ends = (trained["outcomes"], trained["steps"][-1])
         if not scaled:
             return Measured(*ends, trained["population"][-1], None, theory)

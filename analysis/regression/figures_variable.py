@@ -89,7 +89,9 @@ def notebook_job(
 def cut_short(steps: int, published: int) -> str:
     """What a title says of trainings that end before the published ones."""
     return (
-        "" if steps == published else f"\ntrained for {steps:,} of the published {published:,} steps: not yet at their end"
+        ""
+        if steps == published
+        else f"\ntrained for {steps:,} of the published {published:,} steps: not yet at their end"
     )
 
 

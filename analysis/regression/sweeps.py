@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -23,10 +24,15 @@ from theory.regression import (
 Optimizer = Literal["lbfgs", "adam", "sgd"]
 
 
-def training(optimizer: Optimizer, steps: int, learning_rate: float | None, clip: float | None = None) -> Training:
+def training(
+    optimizer: Optimizer, steps: int, learning_rate: Sequence[float | None], clip: float | None = None
+) -> Training:
     """Training that records its two ends only: a sweep keeps no curves."""
-    rate: Any = learning_rate if learning_rate is not None or optimizer == "lbfgs" else 0.03
-    return Training(optimizer=optimizer, steps=steps, learning_rate=rate, clip=clip, tolerance=1e-7, record_every=steps)
+    default = 1.0 if optimizer == "lbfgs" else 0.03
+    rates = tuple(default if rate is None else rate for rate in learning_rate)
+    return Training(
+        optimizer=optimizer, steps=steps, learning_rate=rates, clip=clip, tolerance=1e-7, record_every=steps
+    )
 
 
 def theory_of(task: RegressionTask, layers: int, heads: int, value_block: str, looped: bool) -> str:
@@ -71,7 +77,7 @@ def train_linear_transformer(
     samples: int | None = None,
     optimizer: Optimizer = "lbfgs",
     steps: int | None = None,
-    learning_rate: float | None = None,
+    learning_rate: tuple[float | None, ...] = (None,),
     clip: float | None = None,
     runs: int,
     seed: int,
@@ -98,7 +104,7 @@ def train_linear_transformer(
         objective=objective,
         samples=draws if samples is None else samples,
         training=training(optimizer, steps or of_budget(budget, 500, 1000, 4000), learning_rate, clip),
-        runs=runs,
+        runs=runs * len(learning_rate),
         seed=seed,
     )
 
@@ -122,7 +128,7 @@ def train_along_landscape(
     batch: int = 1000,
     optimizer: Literal["adam", "sgd"] = "adam",
     steps: int | None = None,
-    learning_rate: float = 0.02,
+    learning_rate: tuple[float, ...] = (0.02,),
     clip: float | None = None,
     runs: int,
     seed: int,
@@ -137,7 +143,7 @@ def train_along_landscape(
         init_scale=init_scale,
         batch=batch,
         training=training(optimizer, steps or of_budget(budget, 200, 1000, 4000), learning_rate, clip),
-        runs=runs,
+        runs=runs * len(learning_rate),
         seed=seed,
     )
     theory = theory_of(task, layers, 1, value_block, looped=False)
@@ -159,7 +165,7 @@ def train_feature_transformer(
     batch: int = 2000,
     optimizer: Literal["adam", "sgd"] = "adam",
     steps: int | None = None,
-    learning_rate: float = 0.02,
+    learning_rate: tuple[float, ...] = (0.02,),
     clip: float | None = None,
     runs: int,
     seed: int,
@@ -174,7 +180,7 @@ def train_feature_transformer(
         init_scale=init_scale,
         batch=batch,
         training=training(optimizer, steps or of_budget(budget, 100, 1000, 4000), learning_rate, clip),
-        runs=runs,
+        runs=runs * len(learning_rate),
         seed=seed,
     )
     return Unit((job,), lambda trained: _at_the_end(trained, None), "loss on held-out prompts")

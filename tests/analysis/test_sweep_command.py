@@ -65,6 +65,35 @@ def test_linear_transformers_meet_their_optimum(grid, theory, predicted):
     assert min(abs(row["gap"]) - row["error"] for row in found) < 1e-7
 
 
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("train-linear-transformer", {"dim": 2, "optimizer": "adam", "steps": 8, "layers": 2}),
+        ("train-linear-transformer", {"dim": 2, "optimizer": "adam", "steps": 8, "objective": "fresh wisharts"}),
+        ("train-linear-transformer", {"dim": 2, "optimizer": "adam", "steps": 8, "objective": "fresh prompts"}),
+        ("train-along-landscape", {"dim": 2, "steps": 4, "batch": 10}),
+        ("train-feature-transformer", {"dim": 2, "steps": 4, "batch": 10, "layers": 1}),
+        ("train-next-token-model", {"vocab_size": 4, "law": "geometric", "steps": 9, "samples": 20}),
+        ("train-next-token-model", {"vocab_size": 4, "heads": 1, "steps": 9, "optimizer": ["sgd", "lbfgs"]}),
+        ("train-reasoner", {"noise": [0.0, 0.2, 0.5], "steps": 9, **SMALL}),
+        ("train-reasoner", {"noise": 0.0, "steps": 9, "model": "Origin-Linear-FA", **SMALL}),
+    ],
+)
+def test_learning_rates_train_together_and_each_as_if_alone(name, grid):
+    """One ensemble for all of them, the same starts and draws at each, and the numbers of sweeps of one rate."""
+    rates = [0.02, 0.05, 0.2]
+    found = rows(name, {**grid, "learning_rate": rates}, seeds=2)
+    alone = [row for rate in rates for row in rows(name, {**grid, "learning_rate": rate}, seeds=2)]
+    together, apart = (
+        {tuple(row[key] for key in ("learning_rate", "run", *grid)): row for row in table} for table in (found, alone)
+    )
+    assert together.keys() == apart.keys()
+    for place, row in together.items():
+        assert row["measured"] == pytest.approx(apart[place]["measured"], rel=1e-9)
+        assert row["predicted"] == apart[place]["predicted"]
+    assert len({row["measured"] for row in found}) >= len(found) // 2
+
+
 def test_where_theory_is_silent_there_is_no_gap():
     """A cell without prediction, not one with a wrong one."""
     found = rows("train-feature-transformer", {"steps": 2, "batch": 20, "layers": 1})
@@ -109,7 +138,7 @@ def test_noise_levels_train_together_and_meet_the_exact_course():
     grid = {"model": ["Reparam-Linear-F", "Reparam-Softmax-FA"], "noise": [0.0, 0.2, 0.5], "steps": 40, **SMALL}
     found = rows("train-reasoner", {**grid, "exact": False}, seeds=2)
 
-    assert [(row["noise"], row["run"]) for row in found[:6]] == [(0, 0), (0, 1), (0.2, 0), (0.5, 0), (0.2, 1), (0.5, 1)]
+    assert [(row["noise"], row["run"]) for row in found[:6]] == [(0, 0), (0, 1), (0.2, 0), (0.2, 1), (0.5, 0), (0.5, 1)]
     for row in found:
         task = ReasoningTask(12, 16, 2, 3, row["noise"])
         _, attention, feed_forward = row["model"].lower().split("-")

@@ -201,7 +201,7 @@ def noisy_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
 def batch_by_batch(case: TrainReasoner, budget: Budget, seed: int) -> Any:
     trained = yield replace(case, seed=seed)
     counts, task = trained["counts"][:, 0], case.task
-    rate = case.training.learning_rate
+    (rate,) = case.training.rates
     predicted = replay_normalized_gd(task, counts, rate).losses
     shares = counts / counts.sum(axis=1, keepdims=True)
 
@@ -265,7 +265,7 @@ def batch_by_batch(case: TrainReasoner, budget: Budget, seed: int) -> Any:
 )
 def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
     trained = yield replace(case, seed=seed)
-    rate, scales, labels = case.training.learning_rate, trained["scales"][:, :, 0], trained["counts"][:, :, 1]
+    (rate,), scales, labels = case.training.rates, trained["scales"][:, :, 0], trained["counts"][:, :, 1]
     tasks = case.levels * case.seeds
     path = rate * np.arange(len(scales))
 

@@ -48,6 +48,7 @@ def throw(
     size: int = 1,
     shape: Literal["round", "square"] = "round",
     level: tuple[float, ...] = (0.0,),
+    tilt: tuple[int | None, ...] = (None,),
     fair: bool = True,
     log: str = "",
     bad: int = 0,
@@ -59,6 +60,7 @@ def throw(
     """Numbers around size plus level; the fault is that of the size called bad."""
     if size < 0:
         raise ValueError(f"size must be at least 0, got {size}")
+    level = tuple(own + (more or 0) for own, more in zip(level, tilt, strict=True))
     job = Throw(size, level, runs, seed, log, fault if size == bad else "none")
 
     def read(thrown: dict[str, Any]) -> Measured:
@@ -68,4 +70,9 @@ def throw(
     return Unit((job,), read, "loss", "mean" if fair else "")
 
 
-THROW = Experiment("throw", "tests", "Numbers.", keys_of(throw, ("runs", "seed", "budget")), "level", bool, throw)
+def alike(level: float, tilt: int | None) -> bool:
+    """Level 0 is thrown alone."""
+    return level > 0
+
+
+THROW = Experiment("throw", "tests", "Numbers.", keys_of(throw, ("runs", "seed", "budget")), alike, throw)

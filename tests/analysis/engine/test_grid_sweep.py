@@ -19,7 +19,7 @@ from analysis.engine.job import JobError
 from analysis.engine.store import Store
 from analysis.engine.table import exportable
 from tests.analysis.engine.jobs_for_tests import noted
-from tests.analysis.engine.sweep_for_tests import THROW, throw
+from tests.analysis.engine.sweep_for_tests import THROW, alike, throw
 
 
 def run(log, grid, store=None, **options):
@@ -61,6 +61,21 @@ def test_rows_are_points_times_seeds(tmp_path):
         assert (
             row["measured"] == draws[row["run"] * len(joined) + joined.index(row["level"])] + row["size"] + row["level"]
         )
+
+
+def test_points_of_two_keys_share_an_ensemble(tmp_path):
+    """All pairs of their values that are alike, each value with its own run; the rest of the grid stays apart."""
+    grid = {"size": [1, 2], "level": [0.0, 0.5, 1.0], "tilt": [None, 10, 20]}
+    plan = plan_sweep(THROW, {"log": str(tmp_path / "log"), **grid}, seeds=2, runs_together=12)
+
+    assert str(plan) == "throw: 18 grid points, 36 runs in 4 ensembles"
+    assert sorted(cell.runs for cell in plan.cells) == [6, 6, 12, 12]
+    found = run(tmp_path / "log", grid, seeds=2, runs_together=12)
+    keys = Counter((row["size"], row["level"], row["tilt"], row["run"]) for row in found)
+    assert len(keys) == 36
+    assert set(keys.values()) == {1}
+    assert all(row["predicted"] == row["size"] + row["level"] + (row["tilt"] or 0) for row in found)
+    assert all(abs(row["gap"]) < 5 for row in found)  # of a standard normal; a neighbour's tilt is 10 off
 
 
 def test_more_seeds_train_only_what_is_new(tmp_path):
@@ -125,12 +140,12 @@ def test_what_is_refused_before_anything_runs(options, message):
 
 
 def test_a_decorated_function_is_an_experiment(monkeypatch):
-    """Name, summary, keys and the key that joins are read from it."""
+    """Name, summary, keys and those whose values train together are read from it."""
     monkeypatch.setattr(registry, "_EXPERIMENTS", {})
-    made = registry.experiment(family="tests", alike=bool)(throw)
+    made = registry.experiment(family="tests", alike=alike)(throw)
 
     assert registry.experiment_registry() == {"throw": made}
-    assert (made.name, made.join, made.keys) == ("throw", "level", THROW.keys)
+    assert (made.name, made.joined, made.keys) == ("throw", ("level", "tilt"), THROW.keys)
     assert made.summary == "Numbers around size plus level; the fault is that of the size called bad."
 
 

@@ -158,6 +158,44 @@ def test_first_order_methods_are_those_of_torch(name):
         np.testing.assert_allclose(trained.losses[run], losses[-1], rtol=ROUNDING)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adam", "halve_every": 7, "clip": 0.5},
+        {"optimizer": "adam", "weight_decay": 0.1},
+        {"optimizer": "sgd", "momentum": 0.9, "halve_every": 7},
+        {"optimizer": "sgd", "weight_decay": 0.1, "normalize": "tensor"},
+        {"optimizer": "lbfgs", "steps": 3},
+    ],
+)
+def test_each_run_has_the_rate_at_its_number(options):
+    """Of three rates in turn, runs 2 to 6 have the last, the first, the second and so on: each as if it were alone."""
+    rates, numbers = (0.02, 0.05, 0.01), range(2, 7)
+    options = {"steps": 20, "tolerance": 0.0, **options}
+
+    def squares(ensemble, step):
+        return ensemble.call("loss", X, Y)
+
+    together = Ensemble([Network(run) for run in numbers], runs=numbers)
+    ends = train(together, squares, Training(learning_rate=rates, **options))
+    for place, run in enumerate(numbers):
+        alone = Ensemble([Network(run)], runs=[run])
+        end = train(alone, squares, Training(learning_rate=rates[run % 3], **options))
+        torch.testing.assert_close(together.vector[place], alone.vector[0], rtol=ROUNDING, atol=ROUNDING)
+        assert ends.losses[place] == pytest.approx(end.losses[0], rel=ROUNDING)
+        other = Ensemble([Network(run)], runs=[run])
+        train(other, squares, Training(learning_rate=rates[(run + 1) % 3], **options))
+        assert not torch.allclose(together.vector[place], other.vector[0], rtol=1e-3)
+
+
+def test_rates_of_a_training():
+    """One for all or one in turn; runs that differ in it alone have one number to draw by."""
+    one, three = (Training(optimizer="sgd", steps=1, learning_rate=rate) for rate in (0.1, [0.1, 0.2, 0.3]))
+    assert (one.rates, three.rates) == ((0.1,), (0.1, 0.2, 0.3))
+    assert [one.start(run) for run in range(4)] == [0, 1, 2, 3]
+    assert [three.start(run) for run in range(7)] == [0, 0, 0, 1, 1, 1, 2]
+
+
 @pytest.mark.parametrize("normalize", ["tensor", "joint", "sign"])
 def test_normalized_steps_are_those_of_the_optimizer(normalize):
     """Each run of an ensemble takes the steps of NormalizedGD on its module, and moves as far as it should."""
@@ -662,6 +700,8 @@ def test_parameters_the_loss_does_not_use_stay_where_they_are():
         ({"learning_rate": None}, "learning_rate must be given for the optimizer 'adam'"),
         ({"learning_rate": -0.1}, "learning_rate must be greater than 0.0, got -0.1"),
         ({"learning_rate": 0.0}, "learning_rate must be greater than 0.0"),
+        ({"learning_rate": (0.1, -0.1)}, "learning_rate must be greater than 0.0, got -0.1"),
+        ({"learning_rate": ()}, "learning_rate must be at least one number"),
         ({"learning_rate": float("nan")}, "learning_rate must be finite"),
         ({"learning_rate": "fast"}, "learning_rate must be a real number"),
         ({"optimizer": "sgd", "momentum": 1.0}, "momentum must be less than 1, got 1.0"),
