@@ -138,22 +138,40 @@ def _medians(table: Table, varied: list[str]) -> TextTable:
     text = TextTable()
     for column in (*varied, "quantity", "theory", "outcomes"):
         text.add_column(column)
-    for column in ("measured (median)", "predicted", "gap"):
+    for column in ("measured (median)", "error of a run", "predicted", "gap"):
         text.add_column(column, justify="right")
     for place, rows in groups.items():
         outcomes = Counter(row["outcome"] for row in rows)
-        numbers = [
+        measured, predicted, gap = (
             [row[column] for row in rows if row[column] is not None] for column in ("measured", "predicted", "gap")
-        ]
+        )
+        errors = [row["error"] for row in rows if row["measured"] is not None]
         text.add_row(
             *(
                 "" if value is None else escape(f"{value:g}" if isinstance(value, float) else str(value))
                 for value in place
             ),
             ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()),
-            *(f"{median(values):.4g}" if values else "" for values in numbers),
+            _median(measured),
+            _error(errors),
+            _median(predicted),
+            _median(gap),
         )
     return text
+
+
+def _median(values: list[float]) -> str:
+    return f"{median(values):.4g}" if values else ""
+
+
+def _error(errors: list[float | None]) -> str:
+    """The largest of those known; in words where there is none."""
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return "not estimated"
+    if not known:
+        return ""
+    return f"≤ {max(known):.2g}" if any(known) else "exact"
 
 
 class Lines:

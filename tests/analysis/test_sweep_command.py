@@ -197,7 +197,8 @@ def test_a_sweep_is_counted_run_written_and_summed_up(run, tmp_path):
     assert "train-linear-transformer: 6 grid points, 18 runs in 6 ensembles" in result.output
     assert "18 runs: 18 converged" in result.output
     assert re.search(
-        r"│ 3 +│ 15 +│ population risk │ one-step optimum │ 3 converged +│ +0.6316 │ +0.6316 │", result.output
+        r"│ 3 +│ 15 +│ population risk │ one-step optimum │ 3 converged +│ +0.6316 │ +exact │ +0.6316 │",
+        result.output,
     )
     written = list(csv.DictReader(io.StringIO((tmp_path / "t.csv").read_text())))
     assert len(written) == 18
@@ -205,6 +206,22 @@ def test_a_sweep_is_counted_run_written_and_summed_up(run, tmp_path):
     with Store("s.sqlite") as store:
         assert len(store) == 6
     assert run(*words).output.splitlines()[-1] == "18 runs: 18 converged"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train-linear-transformer", "--grid", "layers=3", "--grid", "value_block=free"], r"│ +≤ [0-9.e-]+ │"),
+        (["train-feature-transformer", "--grid", "batch=20"], r"│ +not estimated │"),
+    ],
+)
+def test_summary_says_the_error_of_what_was_measured(run, words, said):
+    """A bound on it, or that nobody knows it."""
+    result = run(*words, "--grid", "dim=2", "--grid", "steps=2", "--jobs", "1", "--store", "none")
+
+    assert result.exit_code == 0, result.output
+    assert "error of a run" in result.output
+    assert re.search(said, result.output)
 
 
 def test_failed_runs_exit_with_one(run):
