@@ -13,7 +13,7 @@ from torch import Tensor
 from analysis.engine.model_report import Finding, Reference
 from analysis.engine.training import generator
 from models.regression import LinearTransformer, sample_prompts, sample_wisharts
-from models.regression.algorithm import Algorithm, read_sparse, whitening
+from models.regression.algorithm import Algorithm, map_norms, read_sparse, whitening
 from theory.regression import (
     Estimate,
     RegressionTask,
@@ -250,8 +250,9 @@ class Reading:
         if self.sparse is None or self.sparse[0] is None or self.one_layer:
             return False
         value, key_query = (weights[:-1] for weights in self.sparse if weights is not None)
-        maps = np.einsum("lhij,lhkm->lijkm", inverse @ value @ root, root @ key_query @ root)
-        return bool(np.abs(maps).max() > self.margin)
+        # In units of the identity.
+        moved = map_norms(inverse @ value @ root, root @ key_query @ root) / self.task.dim
+        return bool(moved.max() > self.margin)
 
 
 def scalar_parts(matrices: np.ndarray) -> np.ndarray:

@@ -56,9 +56,10 @@ def read_sparse(key_query: np.ndarray, value: np.ndarray | None, task: Regressio
     share = -np.einsum("lhij,lij->lh", k, a[:-1]) / np.where(size > 0, size, 1)[:, None]
     blocks = np.einsum("lh,lhij->lij", share, b)
     shrinkages = np.trace(blocks, axis1=1, axis2=2) / d
-    maps = np.einsum("lhij,lhkm->lijkm", b, k)
-    scalar = np.einsum("l,ij,km->lijkm", -steps[:-1] * shrinkages, eye, eye)
-    distance = max(distance, _relative(maps - scalar, maps))
+    # Less the scalar maps, -∑ a_l b_l I ⊗ I, which are one more head.
+    off_b = np.concatenate([b, (steps[:-1] * shrinkages)[:, None, None, None] * eye], axis=1)
+    off_k = np.concatenate([k, np.broadcast_to(eye, (layers - 1, 1, d, d))], axis=1)
+    distance = max(distance, _relative(map_norms(off_b, off_k), map_norms(b, k)))
     return Algorithm(preconditioners, root @ blocks @ inverse, steps, shrinkages, distance)
 
 
@@ -77,6 +78,16 @@ def read_full(key_query: np.ndarray, value: np.ndarray, task: RegressionTask | N
     scalar[d, :d] = scalar[:d, d] = -step / 2 * np.eye(d)
     preconditioner = inverse @ a @ inverse
     return Algorithm(preconditioner[None], None, np.array([step]), np.zeros(0), _relative(t - scalar, t))
+
+
+def map_norms(value: np.ndarray, key_query: np.ndarray) -> np.ndarray:
+    """Frobenius norms (layers,) of the maps W ↦ ∑_h B_h W K_h of weights (layers, heads, d, d), in d² numbers each."""
+    layers, heads = key_query.shape[:2]
+    if not layers:
+        return np.zeros(0)
+    # In an orthonormal basis of the span of the K_h the norm is that of the coefficients.
+    triangles = np.linalg.qr(key_query.reshape(layers, heads, -1).swapaxes(1, 2), mode="r")
+    return np.linalg.norm(np.einsum("lqh,lhij->lqij", triangles, value).reshape(layers, -1), axis=1)
 
 
 def whitening(task: RegressionTask | None, dim: int) -> tuple[np.ndarray, np.ndarray]:

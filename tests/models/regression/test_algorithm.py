@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from models.regression import Algorithm, LinearTransformer, preconditioned_gradient_descent, sample_prompts
+from models.regression.algorithm import map_norms
 from tests.strategies import generators, orthogonal_matrices, regression_tasks, seeds
 from theory.regression import RegressionTask
 
@@ -99,6 +100,24 @@ def test_distance_is_relative():
         assert algorithm.distance == pytest.approx(0.1, rel=1e-12)
     blocks = LinearTransformer.from_algorithm([np.eye(2)] * 2, value_blocks=[np.eye(2) + off]).as_algorithm()
     assert blocks.distance == pytest.approx(0.1, rel=1e-12)
+
+
+@given(generators(), st.integers(1, 3), st.integers(0, 2), st.integers(1, 5))
+@settings(max_examples=40)
+def test_norms_of_maps_are_those_of_the_whole_tensors(rng, dim, layers, heads):
+    """Against all d⁴ entries of ∑ B ⊗ K; heads that are many, or zero, change nothing about that."""
+    b, k = rng.normal(size=(2, layers, heads, dim, dim))
+    k[:, heads // 2] = 0
+    entries = np.einsum("lhij,lhkm->lijkm", b, k).reshape(layers, dim**4)
+    assert np.allclose(map_norms(b, k), np.linalg.norm(entries, axis=1), rtol=1e-12, atol=1e-12)
+
+
+def test_wide_models_are_read_in_little_memory():
+    """All entries of the map of one layer at d = 300 would be 65 GB."""
+    a = np.multiply.outer([0.5, 0.7], np.eye(300))
+    algorithm = LinearTransformer.from_algorithm(a, value_blocks=0.3 * a[:1]).as_algorithm()
+    assert algorithm.distance < 300 * ROUNDING
+    assert algorithm.shrinkages == pytest.approx([0.15])
 
 
 @given(regression_tasks(max_dim=3), st.data())
