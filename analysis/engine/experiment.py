@@ -92,6 +92,8 @@ def experiment(*, family: str, alike: Callable[..., Any] = all_alike) -> Callabl
 
     def register(function: Callable[..., Unit]) -> Experiment:
         name = function.__name__.replace("_", "-")
+        if name in _EXPERIMENTS:
+            raise ValueError(f"name must be new, got {name!r}, which is registered already")
         summary = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]
         keys = keys_of(function, GIVEN)
         _EXPERIMENTS[name] = Experiment(name, family, summary, keys, alike, function)

@@ -144,6 +144,8 @@ def figure(
 
     def register(function: Callable[..., Any]) -> Figure:
         own_name = name or function.__name__.replace("_", "-")
+        if own_name in _FIGURES:
+            raise ValueError(f"name must be new, got {own_name!r}, which is registered already")
         _FIGURES[own_name] = Figure(own_name, family, caption, published, tuple(claims), function)
         return _FIGURES[own_name]
 

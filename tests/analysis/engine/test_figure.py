@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import Claim, figures
-from analysis.engine.figure import DENSE, FigureData, Number, Panel, Series, draw, end_numbers, write_csv
+from analysis.engine.figure import DENSE, FigureData, Number, Panel, Series, draw, end_numbers, figure, write_csv
 
 DATA = FigureData(
     "A title",
@@ -114,11 +114,11 @@ def test_svg_and_pdf_are_the_same_every_time(tmp_path):
 @pytest.mark.parametrize("name", figures())
 def test_figure_names_the_claims_that_it_judges(name):
     """Every claim that a figure's plan uses is among its claims, so that a report puts it beside them."""
-    figure = figures()[name]
-    code, known = figure.plan.__code__, figure.plan.__globals__
-    used = [known.get(word) for word in code.co_names] + list(figure.plan.__defaults__ or ())
+    drawn = figures()[name]
+    code, known = drawn.plan.__code__, drawn.plan.__globals__
+    used = [known.get(word) for word in code.co_names] + list(drawn.plan.__defaults__ or ())
 
-    assert {claim.name for claim in used if isinstance(claim, Claim)} <= {claim.name for claim in figure.claims}
+    assert {claim.name for claim in used if isinstance(claim, Claim)} <= {claim.name for claim in drawn.claims}
 
 
 @pytest.mark.parametrize(("points", "images"), [(DENSE, 0), (DENSE + 1, 1)])
@@ -128,3 +128,9 @@ def test_dense_cloud_is_an_image_inside_svg(tmp_path, points, images):
     draw(FigureData("", [Panel("", [cloud])]), tmp_path / "cloud.svg")
 
     assert (tmp_path / "cloud.svg").read_text(encoding="utf-8").count("data:image/png;base64,") == images
+
+
+def test_a_figure_does_not_take_the_name_of_another():
+    """It would replace it in silence."""
+    with pytest.raises(ValueError, match="name must be new, got 'loss-against-depth', which is registered already"):
+        figure(family="own", caption="Another.", name="loss-against-depth")(lambda budget, seed: None)

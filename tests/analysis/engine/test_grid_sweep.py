@@ -145,6 +145,8 @@ def test_a_decorated_function_is_an_experiment(monkeypatch):
     made = registry.experiment(family="tests", alike=alike)(throw)
 
     assert registry.experiment_registry() == {"throw": made}
+    with pytest.raises(ValueError, match="name must be new, got 'throw'"):
+        registry.experiment(family="tests")(throw)
     assert (made.name, made.joined, made.keys) == ("throw", ("level", "tilt"), THROW.keys)
     assert made.summary == "Numbers around size plus level; the fault is that of the size called bad."
 
