@@ -68,19 +68,18 @@ def loss(budget: Budget, seed: int) -> Any:
     panels = []
     for name, mode in MODES.items():
         zero = zero_predictor_risk(mode.task)
-        steps = results[f"{name}: SGDM"]["steps"]
-        lines = [Series("zero predictor", "trivial", steps[[0, -1]], np.full(2, zero))]
+        last = results[f"{name}: SGDM"]["steps"][-1]
+        lines = [Series("zero predictor", "trivial", [0, last], np.full(2, zero))]
         if mode.task.covariate_law == "gaussian":
             d, n = mode.task.dim, mode.task.context_length
             for label, best in (
                 ("zero value block: exact optimum", multi_step_optimum(3, d, n).loss),
                 ("GD++: exact optimum", gd_plus_plus_optimum(3, d, n).loss),
             ):
-                lines.append(Series(label, "baseline", steps[[0, -1]], np.full(2, best)))
+                lines.append(Series(label, "baseline", [0, last], np.full(2, best)))
         for optimizer in OPTIMIZERS:
-            rate = mode.rate(optimizer)
-            course_ = results[f"{name}: {optimizer}"]["losses"]
-            lines.append(Series(f"{optimizer}, η={rate:g}", "trained", steps, **band(course_)))
+            rate, course_ = mode.rate(optimizer), results[f"{name}: {optimizer}"]
+            lines.append(Series(f"{optimizer}, η={rate:g}", "trained", course_["steps"], **band(course_["losses"])))
         panels.append(Panel(name, lines, xlabel="iteration", ylabel="held-out risk", yscale="log"))
 
     mode = MODES[MAIN]
@@ -245,11 +244,13 @@ def condition_number(budget: Budget, seed: int) -> Any:
         panels.append(Panel(name, lines, xlabel="iteration", ylabel="max |H_ii| / median |H_ii|", yscale="log"))
     lines = [Series("equal", "trivial", [0, steps[-1]], [1, 1])]
     for name in MODES:
-        sgdm, adam = (results[f"{name}: {optimizer}"]["condition"] for optimizer in OPTIMIZERS)
+        pair = [results[f"{name}: {optimizer}"]["condition"] for optimizer in OPTIMIZERS]
+        both = min(map(len, pair))  # a training ends where its last run does
+        sgdm, adam = (condition[:both] for condition in pair)
         taken = np.isfinite(sgdm).all(axis=1) & np.isfinite(adam).all(axis=1)
         logs = np.log(sgdm[taken] / adam[taken])
         mean, half = logs.mean(axis=1), 2 * logs.std(axis=1, ddof=1) / np.sqrt(logs.shape[1])
-        steps = results[f"{name}: SGDM"]["steps"][taken]
+        steps = results[f"{name}: SGDM"]["steps"][:both][taken]
         lines.append(Series(name, "trained", steps, np.exp(mean), np.exp(mean - half), np.exp(mean + half)))
     if budget is Budget.PAPER:
         at, means, _ = zip(*PUBLISHED_RATIOS, strict=True)

@@ -16,6 +16,7 @@ from analysis.regression.cases import rotated_task
 from analysis.regression.claims.gd_plus_plus import gd_plus_plus_three_layers, published_three_layer_loss
 from analysis.regression.claims.multi_step import multi_step_step_sizes
 from analysis.regression.experiments import TrainLinearTransformer
+from analysis.regression.published import CLIPPED
 from theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
@@ -214,7 +215,7 @@ def rotation_job(budget: Budget, seed: int, *, value_block: str) -> TrainLinearT
         training=Training(
             optimizer="adam", steps=steps, learning_rate=rate, betas=(0.99, 0.9), clip=0.01, halve_every=halve,
             # Spikes of the loss, the published 0.3 after 0.0006 among them, are no end of a training.
-            divergence=1e12, record_every=steps // 100,
+            divergence=CLIPPED, record_every=steps // 100,
         ),
         init_scale=start,
         runs=of_budget(budget, 2, 3, 3 if free else 5),

@@ -15,6 +15,7 @@ from analysis.engine.training import Training
 from analysis.regression.cases import rotated_task
 from analysis.regression.experiments import TrainLinearTransformer
 from analysis.regression.figures_notebooks import LAST, NOTEBOOK, listed, spread
+from analysis.regression.published import CLIPPED
 from theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
@@ -122,7 +123,7 @@ def variable_depth(budget: Budget, seed: int) -> Any:
     steps = of_budget(budget, 500, 4000, 20_000)
     training = Training(
         optimizer="adam", steps=steps, learning_rate=of_budget(budget, 0.03, 0.02, 0.01), betas=(0.99, 0.9), clip=0.01,
-        halve_every=steps // 5, record_every=steps // 100,
+        halve_every=steps // 5, record_every=steps // 100, divergence=CLIPPED,
     )  # fmt: skip
     redraw = of_budget(budget, 1, 1, 100)
     results = yield [notebook_job(layers, task, training, budget, seed, redraw_every=redraw) for layers in depths]
@@ -169,7 +170,7 @@ def variable_context(budget: Budget, seed: int) -> Any:
         rate = of_budget(budget, 0.02, 0.02, 0.001 if n < 5 else 0.01)
         return Training(
             optimizer="adam", steps=steps, learning_rate=rate, betas=(0.99, 0.99), clip=0.001,
-            halve_every=steps // 4, record_every=steps // 100,
+            halve_every=steps // 4, record_every=steps // 100, divergence=CLIPPED,
         )  # fmt: skip
 
     results = yield [notebook_job(3, task, training(n), budget, seed) for n, task in zip(lengths, tasks, strict=True)]

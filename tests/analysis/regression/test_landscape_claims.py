@@ -8,7 +8,7 @@ import pytest
 from analysis.engine.claim import Budget
 from analysis.engine.verdict import Ordering
 from analysis.regression.claims.landscape import LEVEL, SEEDS, NoiseCase, first_below, heavy_tailed_noise, ratios
-from analysis.regression.figures_landscape import against_gradient, band, lowest_lately
+from analysis.regression.figures_landscape import against_gradient, band, condition_number, loss, lowest_lately
 from analysis.regression.published import MODES, OPTIMIZERS, course, rate_sweep, with_features
 
 NAN = np.nan
@@ -93,3 +93,26 @@ def test_settings_of_every_budget_are_valid(budget):
         assert (job.training.steps, job.batch, job.runs, job.layers, job.init_scale) == (10_000, 1000, 6, 3, 0.05)
         assert course(MODES["sphere, n=20"], "SGDM", budget, 0).training.momentum == 0.9
         assert course(MODES["sphere, n=20"], "Adam", budget, 0).training.betas == (0.9, 0.9)
+
+
+def test_figures_show_trainings_that_end_at_different_steps():
+    """Where all runs of one optimizer are lost its course is shorter: each is drawn over its own steps."""
+
+    def ended(steps):
+        values = np.linspace(2, 1, 3 * steps).reshape(steps, 3)
+        return {
+            "steps": np.arange(steps),
+            "outcomes": ["budget"] * 3,
+            **dict.fromkeys(("losses", "condition", "published_condition"), values),
+        }
+
+    for drawn, calls in ((condition_number, 2), (loss, 4)):
+        plan = drawn.plan(Budget.QUICK, 0)
+        asked, panels = next(plan), None
+        for _ in range(calls - 1):
+            lengths = {name: 5 if "Adam" in name else 9 for name in asked}
+            asked = plan.send({name: ended(length) for name, length in lengths.items()})
+            panels = plan.gi_frame.f_locals["panels"]
+        for panel in panels:
+            for series in panel.series:
+                assert len(series.x) == len(series.y), (panel.title, series.label)
