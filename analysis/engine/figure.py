@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from dataclasses import astuple, dataclass, field, fields
@@ -183,7 +184,7 @@ def make_figures(
         What was drawn by figure name.
 
     Raises:
-        FigureError: if a figure could not be computed; the others are written first.
+        FigureError: if a figure could not be computed or drawn; the others are written first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     finished = drive(
@@ -199,19 +200,29 @@ def make_figures(
         if end.error is not None:
             failures[name] = end.error.traceback or end.error.message
             continue
-        image, table = folder / f"{name}.{format}", folder / f"{name}.csv"
-        write_csv(end.value, table)
-        draw(end.value, image)
-        files = [image, table]
-        numbers: list[Number] = []
-        if known[name].published:
-            numbers = list(end.value.numbers) or end_numbers(end.value)
-            files.append(folder / f"{name}.numbers.csv")
-            write_numbers(numbers, files[-1])
-        written[name] = Drawn(end.value, numbers, files)
+        try:
+            written[name] = _write(known[name], end.value, folder, format)
+        except (OSError, MemoryError):  # these are not of the figure
+            raise
+        except Exception:  # after hours of training the others are to be drawn all the same
+            failures[name] = traceback.format_exc()
     if failures:
         raise FigureError(failures, written)
     return written
+
+
+def _write(figure: Figure, data: FigureData, folder: Path, format: str) -> Drawn:
+    """Write the image and the tables."""
+    image, table = folder / f"{figure.name}.{format}", folder / f"{figure.name}.csv"
+    write_csv(data, table)
+    draw(data, image)
+    files = [image, table]
+    numbers: list[Number] = []
+    if figure.published:
+        numbers = list(data.numbers) or end_numbers(data)
+        files.append(folder / f"{figure.name}.numbers.csv")
+        write_numbers(numbers, files[-1])
+    return Drawn(data, numbers, files)
 
 
 def end_numbers(data: FigureData) -> list[Number]:

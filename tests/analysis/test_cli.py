@@ -20,6 +20,7 @@ from analysis import catalogue
 from analysis.calculators import calculators
 from analysis.catalogue import catalogue_markdown, figures
 from analysis.cli import app
+from analysis.engine.figure import FigureData, Panel, Series
 from analysis.errata import NOTES, errata, errata_markdown
 from theory.regression import RegressionTask, one_step_risk
 
@@ -149,12 +150,15 @@ def test_an_image_that_is_interrupted_leaves_the_earlier_one(run, tmp_path, monk
         assert {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
 
 
-def test_one_figure_that_fails_does_not_take_the_others_along(run, tmp_path, monkeypatch):
-    """The others are written and named; exit code 1 with the traceback of the one that failed."""
+@pytest.mark.parametrize("fault", ["plan", "lengths"])
+def test_one_figure_that_fails_does_not_take_the_others_along(run, tmp_path, monkeypatch, fault):
+    """What cannot be computed or drawn shows its traceback, with exit code 1; the others are written and named."""
     from analysis.commands import drawing
 
     def broken(budget, seed):
-        raise ZeroDivisionError("no curve")
+        if fault == "plan":
+            raise ZeroDivisionError("no curve")
+        return FigureData("x and y", [Panel("", [Series("a", "theory", [1, 2], [1])])])
         yield
 
     known = figures()
@@ -164,6 +168,7 @@ def test_one_figure_that_fails_does_not_take_the_others_along(run, tmp_path, mon
     assert result.exit_code == 1
     assert "wrote figures/float32-departure.png" in result.output
     assert "broken-figure: Traceback" in result.output
+    assert ("no curve" if fault == "plan" else "argument 2 is shorter") in result.output
     assert (tmp_path / "figures" / "float32-departure.png").exists()
 
 
