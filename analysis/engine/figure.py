@@ -226,23 +226,23 @@ def _write(figure: Figure, data: FigureData, folder: Path, format: str) -> Drawn
 
 
 def end_numbers(data: FigureData) -> list[Number]:
-    """Where each trained series of a figure ends, beside the theory drawn in its colour."""
+    """The last number of each trained series of a figure, beside the theory drawn in its colour."""
     numbers = []
     for panel in data.panels:
         lines = {s.label.split(":")[0]: s for s in panel.series if s.role in ("theory", "baseline")}
         for series in panel.series:
-            if series.role != "trained" or not len(series.x):
+            there = np.flatnonzero(np.isfinite(np.asarray(series.y, float)))
+            if series.role != "trained" or not len(there):
                 continue
-            end = f"{series.y[-1]:.4g}"
+            last, x = there[-1], series.x[there[-1]]
+            end = f"{series.y[last]:.4g}"
             if series.low is not None:
-                end += f" ({series.low[-1]:.4g} … {series.high[-1]:.4g})"
+                end += f" ({series.low[last]:.4g} … {series.high[last]:.4g})"
             exact, line = "", lines.get(series.label.split(":")[0])
-            if line is not None and min(line.x) <= series.x[-1] <= max(line.x):
-                exact = f"{np.interp(series.x[-1], line.x, line.y):.4g} ({line.label.split(': ')[-1]})"
+            if line is not None and min(line.x) <= x <= max(line.x):
+                exact = f"{np.interp(x, line.x, line.y):.4g} ({line.label.split(': ')[-1]})"
             place = f"{panel.title}: " if panel.title else ""
-            numbers.append(
-                Number(f"{place}{panel.ylabel}, {series.label}, at {series.x[-1]:g}", "plotted only", end, exact)
-            )
+            numbers.append(Number(f"{place}{panel.ylabel}, {series.label}, at {x:g}", "plotted only", end, exact))
     return numbers
 
 

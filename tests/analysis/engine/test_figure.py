@@ -80,7 +80,8 @@ def test_end_numbers_stand_beside_the_theory_of_their_colour():
     series = [
         Series("a: exact", "theory", [0, 4], [0.0, 8.0]),
         Series("a: trained", "trained", [1, 3], [2.5, 6.5], [2, 6], [3, 7]),
-        Series("b: trained", "trained", [1, 3], [1.0, 2.0]),
+        Series("b: trained", "trained", [1, 3, 5], [1.0, 2.0, np.nan]),  # the last there is
+        Series("d: trained", "trained", [1, 3], [np.nan, np.nan]),
         Series("c", "rival", [1, 3], [9.0, 9.0]),
     ]
     data = FigureData("A title", [Panel("left", series, ylabel="risk")])
