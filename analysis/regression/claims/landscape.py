@@ -270,7 +270,7 @@ class ConditionCase:
             ),
             batch=self.batch,
             runs=SEEDS,
-            held_out=200,
+            held_out=max(200, self.designs),
             designs=self.designs,
             condition_at=self.watched,
             seed=seed,
