@@ -135,7 +135,7 @@ def variable_depth(budget: Budget, seed: int) -> Any:
     numbers = []
     for k, layers in enumerate(depths):
         best = f"{free[k]:.4g} (GD++)" if layers < 4 else f"below {zero_block[k]:.4g} (zero value block)"
-        numbers.append(Number(f"{layers} layers", "plotted only", listed(ends[k]), best))
+        numbers.append(Number(f"transformer, L={layers}", "plotted only", listed(ends[k]), best))
         for name, found in (("GD", plain[k]), ("preconditioned GD", whitened[k])):
             computed = f"{found.published:.6g} (step {found.step:g} on 19 examples)"
             numbers.append(
