@@ -20,6 +20,21 @@ def some_contexts(random: np.random.Generator, vocab_size: int, length: int, cou
     return every[random.permutation(len(every))[:count]]
 
 
+def apart(contexts: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Without those that one head cannot tell from others of their last token, of which its sums are combinations.
+
+    The exponentials that a head adds belong to positions and tokens: (1, 2), (1, 0), (2, 2), (2, 0) before one last
+    token have rank 3.
+    """
+    kept: list[np.ndarray] = []
+    for context in contexts:
+        group = np.array([other for other in kept if other[-1] == context[-1]] + [context])
+        marks = np.eye(vocab_size)[group].reshape(len(group), -1)
+        if np.linalg.matrix_rank(marks) == len(group):
+            kept.append(context)
+    return np.array(kept)
+
+
 @st.composite
 def problems(draw: st.DrawFn) -> dict:
     """Distinct contexts at the capacity or below it, for heads whose features have that rank in float64.
@@ -37,6 +52,8 @@ def problems(draw: st.DrawFn) -> dict:
     contexts = some_contexts(random, vocab_size, length, heads * head_dim + min(dim, last), last)
     while len(contexts) > heads * head_dim + min(dim, len(np.unique(contexts[:, -1]))):
         contexts = contexts[:-1]
+    if heads == 1:
+        contexts = apart(contexts, vocab_size)
     used = len(np.unique(contexts))
     if used + length - 3 < head_dim:  # outside the conditions of the rank formula: fewer tokens than named
         contexts = contexts[:1]
