@@ -124,9 +124,17 @@ class Training:
         """The learning rates of the runs in turn; one, where all have the same."""
         return self.learning_rate if isinstance(self.learning_rate, tuple) else (self.learning_rate,)
 
+    def rate(self, run: int) -> float:
+        """The learning rate of a run."""
+        return self.rates[run % len(self.rates)]
+
     def start(self, run: int) -> int:
         """The number by which a run draws: runs that differ by nothing but their learning rate draw the same."""
         return run // len(self.rates)
+
+    def draws(self, seed: int, run: int, step: int) -> torch.Generator:
+        """The `generator` of a run at a step."""
+        return generator(seed, self.start(run), step)
 
 
 def _below_one(name: str, value: Any) -> float:
@@ -261,7 +269,7 @@ def _first_order(
 ) -> End:
     vector = ensemble.vector
     # torch has one rate for each group of parameters: rates of their own make each run a group.
-    rates = [training.rates[run % len(training.rates)] for run in ensemble.runs]
+    rates = [training.rate(run) for run in ensemble.runs]
     alone = len(set(rates)) > 1
     rows = list(vector.unbind()) if alone else [vector]
     groups = [{"params": [row], "lr": rate} for row, rate in zip(rows, rates, strict=False)]
@@ -353,7 +361,7 @@ def _quasi_newton(
                 view.vector,
                 evaluate,
                 steps=training.steps,
-                learning_rate=training.rates[ensemble.runs[position] % len(training.rates)],
+                learning_rate=training.rate(ensemble.runs[position]),
                 tolerance=training.tolerance,
                 visit=visit,
             )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analysis.engine.training import Training, generator, train
+from analysis.engine.training import Training, train
 from models.ensemble import Ensemble
 from models.memorization import (
     AttentionOnlyTransformer,
@@ -106,7 +106,8 @@ class TrainNextTokenModel:
         # Tables of this size gain little from a second thread, and the two processes of a sweep need one each.
         torch.set_num_threads(1)
         ensemble = Ensemble(
-            [self.model(self._draws(run, INITIAL_STREAM)) for run in range(self.runs)], dtype=self._dtype
+            [self.model(self.training.draws(self.seed, run, INITIAL_STREAM)) for run in range(self.runs)],
+            dtype=self._dtype,
         )
         laws = self.tasks()
         entropies = np.array([conditional_entropy(law) for law in laws])
@@ -142,13 +143,10 @@ class TrainNextTokenModel:
             result["curve_accuracies"] = np.concatenate([course, accuracies[None]])
         return result
 
-    def _draws(self, run: int, step: int) -> torch.Generator:
-        return generator(self.seed, self.training.start(run), step)
-
     def _sampled(self, law: NgramTask, run: int, step: int) -> torch.Tensor:
         """The empirical joint law (N, N^S) of one batch of sequences: its cross-entropy is that of the batch."""
         n, length = law.vocab_size, law.context_length
-        tokens = sample_sequences(law, self.samples, length + 1, generator=self._draws(run, step))
+        tokens = sample_sequences(law, self.samples, length + 1, generator=self.training.draws(self.seed, run, step))
         index = torch.zeros_like(tokens[:, 0])
         for position in range(length):
             index = index * n + tokens[:, position]

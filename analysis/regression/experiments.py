@@ -90,7 +90,7 @@ class TrainLinearTransformer:
                 looped=self.looped,
                 full=self.full,
                 init_scale=self.init_scale,
-                generator=self._draws(run, INITIAL_STREAM),
+                generator=self.training.draws(self.seed, run, INITIAL_STREAM),
             )
             for run in range(self.runs)
         ]
@@ -115,9 +115,6 @@ class TrainLinearTransformer:
             result["risk_errors"] = np.array([risk.error for risk in risks])
         return result
 
-    def _draws(self, run: int, step: int) -> torch.Generator:
-        return generator(self.seed, self.training.start(run), step)
-
     def _objective(self) -> Any:
         """The losses (R,) as a function of (ensemble, step)."""
         task, samples = self.task, self.samples
@@ -130,7 +127,7 @@ class TrainLinearTransformer:
 
             @lru_cache(maxsize=1)  # steps that share their Wisharts do not draw them again
             def drawn(step: int, runs: tuple[int, ...]) -> torch.Tensor:
-                sources = [self._draws(run, step) for run in runs]
+                sources = [self.training.draws(self.seed, run, step) for run in runs]
                 return torch.stack([sample_wisharts(task, samples, generator=source) for source in sources])
 
             def conditional(ensemble: Ensemble, step: int) -> torch.Tensor:
@@ -140,7 +137,10 @@ class TrainLinearTransformer:
             return conditional
 
         def squared_error(ensemble: Ensemble, step: int) -> torch.Tensor:
-            drawn = [sample_prompts(task, samples, generator=self._draws(run, step)) for run in ensemble.runs]
+            drawn = [
+                sample_prompts(task, samples, generator=self.training.draws(self.seed, run, step))
+                for run in ensemble.runs
+            ]
             tokens = torch.stack([prompts.tokens for prompts in drawn])
             targets = torch.stack([prompts.targets for prompts in drawn])
             return (ensemble.call("forward", tokens, in_dims=(0,)) - targets).square().mean(-1)

@@ -88,9 +88,6 @@ class _Observed:
                     f"{self.training.steps} steps, got {step}"
                 )
 
-    def _draws(self, run: int, step: int) -> torch.Generator:
-        return generator(self.seed, self.training.start(run), step)
-
     def _train(
         self,
         ensemble: Ensemble,
@@ -177,7 +174,7 @@ class TrainAlongLandscape(_Observed):
                     self.task.dim,
                     value_block=self.value_block,
                     init_scale=self.init_scale,
-                    generator=self._draws(run, INITIAL_STREAM),
+                    generator=self.training.draws(self.seed, run, INITIAL_STREAM),
                 )
                 for run in range(self.runs)
             ]
@@ -185,7 +182,10 @@ class TrainAlongLandscape(_Observed):
         wisharts = sample_wisharts(self.task, self.held_out, generator=generator(self.seed, 0, DESIGN_STREAM))
 
         def objective(ensemble: Ensemble, step: int) -> torch.Tensor:
-            drawn = [sample_instances(self.task, self.batch, generator=self._draws(run, step)) for run in ensemble.runs]
+            drawn = [
+                sample_instances(self.task, self.batch, generator=self.training.draws(self.seed, run, step))
+                for run in ensemble.runs
+            ]
             instances = Instances(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
             weights = ensemble.parameters()
             errors = prediction_errors(instances, weights["key_query"], weights.get("value"), self.layers)
@@ -327,7 +327,7 @@ class TrainFeatureTransformer(_Observed):
         """Train; return the course (recorded steps, runs), named as by `TrainAlongLandscape`."""
         torch.set_num_threads(1)
         dtype = getattr(torch, self.precision)
-        starts = [self._draws(run, INITIAL_STREAM) for run in range(self.runs)]
+        starts = [self.training.draws(self.seed, run, INITIAL_STREAM) for run in range(self.runs)]
         ensemble = Ensemble(
             [
                 FeatureTransformer(
@@ -343,13 +343,17 @@ class TrainFeatureTransformer(_Observed):
             dtype=dtype,
         )
         targets = [
-            ReluFeatures(self.dim, self.hidden, generator=self._draws(run, TARGET_STREAM), dtype=dtype)
+            ReluFeatures(
+                self.dim, self.hidden, generator=self.training.draws(self.seed, run, TARGET_STREAM), dtype=dtype
+            )
             for run in range(self.runs)
         ]
 
         def prompts(count: int, step: int, runs: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
             drawn = [
-                sample_feature_prompts(targets[run], count, self.context_length, generator=self._draws(run, step))
+                sample_feature_prompts(
+                    targets[run], count, self.context_length, generator=self.training.draws(self.seed, run, step)
+                )
                 for run in runs
             ]
             return torch.stack([p.tokens for p in drawn]), torch.stack([p.targets for p in drawn])
