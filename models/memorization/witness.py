@@ -13,6 +13,7 @@ from torch import Tensor
 from models.memorization.compressed import CompressedAttentionTransformer
 from models.memorization.transformers import AttentionOnlyTransformer
 from theory import checks
+from theory.memorization import generic_rank
 
 Transformer = AttentionOnlyTransformer | CompressedAttentionTransformer
 ARCHITECTURES = ("attention-only", "compressed")
@@ -21,6 +22,8 @@ SHARPNESS = (1.0, 300.0)
 GOOD_ERROR, BAD_ERROR = 1e-6, 1e-3
 """Error of the logits, relative to the largest: below the first no better draw is looked for; none above the second
 is given out."""
+EXACT_ENTRIES = 10**6
+"""Features of at most this many entries are ranked in exact arithmetic where no draw was accurate."""
 BLOCK = 2**22
 """Contexts are evaluated in blocks of at most this many attended values (32 MiB)."""
 
@@ -73,7 +76,10 @@ def memorizing_transformer(
     parabola, u_i = (i, −i²/2), of which the skip connection supplies the second coordinate.
 
     Conditions: S ≥ 2 and T ≤ H d_h + min(d, L), for T distinct contexts with L distinct last tokens and d_h counted
-    as d at most. The transformer is re-checked by its forward pass, in float64.
+    as d at most. That is enough in general position, such as for contexts drawn at random among many; where
+    contexts have a structure `theory.memorization.generic_rank` must be T: with one head (1,2,0), (1,0,0), (2,2,0),
+    (2,0,0) have rank 3 at most, since a head adds exponentials that belong to a position and token each. The
+    transformer is re-checked by its forward pass, in float64.
 
     Args:
         contexts: Integers 0, …, N − 1, (T, S). A context may be repeated with the same association.
@@ -90,8 +96,9 @@ def memorizing_transformer(
 
     Raises:
         ValueError: if T exceeds the capacity, contexts are repeated with different associations, S = 1, tokens are
-            out of range, compressed heads cannot write targets of that rank, or the features are not of rank T in
-            float64: so with many heads of dimension 1, which differ by little more than their sharpness.
+            out of range, compressed heads cannot write targets of that rank, or the features are not of rank T: for
+            no weights, or not in float64, so with many heads of dimension 1, which differ by little more than their
+            sharpness.
 
     Source:
         Derived here, sharpening Theorem 1 of Dana, Pydi, Chevaleyre 2024 (2411.10115), whose capacity H d_h + d
@@ -189,11 +196,27 @@ def memorizing_transformer(
         or not best.logit_error <= BAD_ERROR * float(logits.abs().max())
         or (labels is not None and not best.margin > 0)
     ):
-        raise ValueError(
-            f"contexts must have features of rank {len(tokens)} in float64, got less in {draws} draws: too many heads "
-            "for the few tokens, positions or dimensions there are"
-        )
+        raise ValueError(_why_dependent(tokens, sizes_of_model, architecture, draws))
     return best
+
+
+def _why_dependent(
+    tokens: np.ndarray, sizes_of_model: tuple[int, int, int, int, int], architecture: str, draws: int
+) -> str:
+    """Whether no weights store the contexts, or these draws in float64 did not."""
+    vocab_size, length, heads, head_dim, embed_dim = sizes_of_model
+    if len(tokens) * (embed_dim + heads * head_dim) <= EXACT_ENTRIES:
+        kind: Any = architecture.replace("-", "_")
+        rank = generic_rank(heads, head_dim, embed_dim, vocab_size, length, tokens, architecture=kind).rank
+        if rank < len(tokens):
+            return (
+                f"contexts must have features of rank {len(tokens)}, got {rank} for almost all weights (exact "
+                "arithmetic, theory.memorization.generic_rank): their tokens repeat in a pattern that more heads break"
+            )
+    return (
+        f"contexts must have features of rank {len(tokens)} in float64, got less in {draws} draws: too many heads "
+        "for the few tokens, positions or dimensions there are"
+    )
 
 
 def _circles(vocab_size: int, dim: int) -> tuple[np.ndarray, np.ndarray]:

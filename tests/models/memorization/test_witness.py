@@ -272,3 +272,13 @@ def test_features_that_are_alike_in_float64_are_refused():
         memorizing_transformer(
             contexts, [0] * 43, heads=40, head_dim=1, embed_dim=3, architecture="compressed", draws=2
         )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_contexts_that_no_weights_tell_apart_are_refused(architecture):
+    """Four contexts in a rectangle before one last token have rank 3 in one head, though its capacity is five."""
+    rectangle = [(1, 2, 0), (1, 0, 0), (2, 2, 0), (2, 0, 0)]
+    sizes = {"head_dim": 4, "embed_dim": 4, "architecture": architecture}
+    with pytest.raises(ValueError, match=r"features of rank 4, got 3 for almost all weights .* more heads break"):
+        memorizing_transformer(rectangle, [0, 1, 2, 0], heads=1, **sizes)
+    assert memorizing_transformer(rectangle, [0, 1, 2, 0], heads=2, **sizes).accuracy == 1
