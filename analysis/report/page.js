@@ -49,7 +49,10 @@ follow();
 
 // Paper cannot unfold anything: print with all details open, then put them back.
 let unfolded = [];
-matchMedia("print").addEventListener("change", (print) => {
-  if (print.matches) unfolded = [...document.querySelectorAll("details:not([open])")];
-  for (const details of unfolded) details.open = print.matches;
+addEventListener("beforeprint", () => {
+  unfolded = [...document.querySelectorAll("details:not([open])")];
+  for (const details of unfolded) details.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const details of unfolded) details.open = false;
 });
