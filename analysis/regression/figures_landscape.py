@@ -67,9 +67,13 @@ def loss(budget: Budget, seed: int) -> Any:
     results = yield courses(budget, seed)
     panels = []
     for name, mode in MODES.items():
-        zero = zero_predictor_risk(mode.task)
+        # The optimizers come first in each panel, and so have the same colours in all.
+        lines = []
+        for optimizer in OPTIMIZERS:
+            rate, course_ = mode.rate(optimizer), results[f"{name}: {optimizer}"]
+            lines.append(Series(f"{optimizer}, η={rate:g}", "trained", course_["steps"], **band(course_["losses"])))
         last = results[f"{name}: SGDM"]["steps"][-1]
-        lines = [Series("zero predictor", "trivial", [0, last], np.full(2, zero))]
+        lines.append(Series("zero predictor", "trivial", [0, last], np.full(2, zero_predictor_risk(mode.task))))
         if mode.task.covariate_law == "gaussian":
             d, n = mode.task.dim, mode.task.context_length
             for label, best in (
@@ -77,9 +81,6 @@ def loss(budget: Budget, seed: int) -> Any:
                 ("GD++: exact optimum", gd_plus_plus_optimum(3, d, n).loss),
             ):
                 lines.append(Series(label, "baseline", [0, last], np.full(2, best)))
-        for optimizer in OPTIMIZERS:
-            rate, course_ = mode.rate(optimizer), results[f"{name}: {optimizer}"]
-            lines.append(Series(f"{optimizer}, η={rate:g}", "trained", course_["steps"], **band(course_["losses"])))
         panels.append(Panel(name, lines, xlabel="iteration", ylabel="held-out risk", yscale="log"))
 
     mode = MODES[MAIN]
@@ -114,10 +115,11 @@ def loss(budget: Budget, seed: int) -> Any:
         for layers in DEPTHS
     }
     exact = [multi_step_optimum(layers, mode.task.dim, mode.task.context_length).loss for layers in DEPTHS]
-    lines = [Series("zero value block: exact optimum", "theory", DEPTHS, exact)]
+    lines = []
     for optimizer in OPTIMIZERS:
         ends = [lowest_lately(deep[f"{optimizer} {layers}"]) for layers in DEPTHS]
         lines.append(Series(optimizer, "trained", DEPTHS, **band(ends)))
+    lines.append(Series("zero value block: exact optimum", "theory", DEPTHS, exact))
     panels.append(
         Panel(
             f"depth, after {last} iterations, {MAIN}",
