@@ -7,7 +7,15 @@ import pytest
 
 from analysis.engine.claim import Budget
 from analysis.engine.verdict import Ordering
-from analysis.regression.claims.landscape import LEVEL, SEEDS, NoiseCase, first_below, heavy_tailed_noise, ratios
+from analysis.regression.claims.landscape import (
+    LEVEL,
+    SEEDS,
+    NoiseCase,
+    adam_path_is_better_conditioned,
+    first_below,
+    heavy_tailed_noise,
+    ratios,
+)
 from analysis.regression.figures_landscape import against_gradient, band, condition_number, loss, lowest_lately
 from analysis.regression.published import MODES, OPTIMIZERS, course, rate_sweep, with_features
 
@@ -30,10 +38,31 @@ def test_ratios_pair_the_runs_at_a_step():
     assert ratios(sgdm, adam, 5, published=True).tolist() == [9, 1]
 
 
+def test_condition_ratio_has_students_interval():
+    """Four seeds with ratios 1 to 4: 2.5 ± 3.182 sd / 2 = 2.05, with t(0.975, 3 degrees) from tables and sd² = 5/3."""
+    case = next(iter(adam_path_is_better_conditioned.cases(Budget.QUICK).values()))
+    plan = adam_path_is_better_conditioned.plan(replace(case, seeds=4), Budget.QUICK, 0)
+    assert [job.runs for job in next(plan).values()] == [4, 4]
+    results = {
+        optimizer: {"steps": [case.step], "condition": [values], "published_condition": [values]}
+        for optimizer, values in (("SGDM", np.arange(1.0, 5.0)), ("Adam", np.ones(4)))
+    }
+    with pytest.raises(StopIteration) as end:
+        plan.send(results)
+    evidence = end.value.value
+
+    assert evidence.note.startswith("SGDM over Adam 2.5 ± 2.1 (95 %, 4 seeds; sd 1.3), counted as published 2.5")
+    assert evidence.measured.shape == (4, 2)
+
+
 def test_seeds_suffice_for_both_orders():
     """At the level of a catalogue of 150 cases one order can be confirmed and the other refuted; six could not."""
     alpha = 1e-3 / 150
     assert Ordering(0.7).pairs_needed(alpha_refute=alpha, alpha_confirm=LEVEL) <= SEEDS
+    for budget in Budget:
+        for case in adam_path_is_better_conditioned.cases(budget).values():
+            needed = Ordering(case.fraction).pairs_needed(alpha_refute=alpha, alpha_confirm=LEVEL)
+            assert needed <= case.seeds
     assert all(Ordering(q).pairs_needed(alpha_refute=alpha, alpha_confirm=LEVEL) > 6 for q in np.linspace(0.51, 0.99))
 
 
