@@ -312,9 +312,7 @@ def draw(data: FigureData, path: Path) -> None:
             ax.set_visible(False)
         if below:
             canvas.legend(list(handles.values()), list(handles), fontsize=6.5, ncols=3, loc="outside lower center")
-        verdicts = ("\n" if single or len(data.verdicts) > 2 else "  ·  ").join(data.verdicts)
-        heading = f"{data.title}\n{verdicts}" if verdicts else data.title
-        canvas.suptitle(heading, fontsize=9)
+        canvas.suptitle("\n".join([data.title, *data.verdicts]), fontsize=9)
         with replacing(path) as partial:
             canvas.savefig(partial, metadata=UNDATED.get(path.suffix))
 
