@@ -1,43 +1,27 @@
 """Theory against trained models: claims, verdicts, figures, and the command line.
 
 Example:
-    >>> from analysis import Store, catalogue, check
+    >>> from plumbline.analysis import Store, catalogue, check
     >>> result, = check([catalogue()["transformer-is-its-algorithm"]], store=Store(None))
     >>> result.verdict.outcome.value
     'consistent'
 """
 
-from importlib.util import find_spec
-from pathlib import Path
+if __name__ != "plumbline.analysis":  # never a second copy of a class
+    raise ImportError("this folder is plumbline.analysis: write `from plumbline.analysis import …`")
 
-
-def _own_packages_or_error() -> None:
-    """`theory` and `models` are common names: refuse to work with somebody else's."""
-    home = Path(__file__).resolve().parent.parent
-    for name in ("theory", "models"):
-        spec = find_spec(name)
-        found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
-        if found != home / name / "__init__.py":
-            raise ImportError(
-                f"plumbline needs its own package {name!r}, but Python finds {found or 'none'}; rename that file or "
-                "folder, or start Python from another directory"
-            )
-
-
-_own_packages_or_error()
-
-from analysis.catalogue import catalogue, experiments, figures  # noqa: E402  (after the check above)
-from analysis.engine.check import CaseResult, ClaimResult, check  # noqa: E402
-from analysis.engine.claim import Budget, Claim, Evidence, claim  # noqa: E402
-from analysis.engine.cluster import dask_executor  # noqa: E402
-from analysis.engine.executors import process_pool  # noqa: E402
-from analysis.engine.experiment import Experiment, Measured, Unit, experiment  # noqa: E402
-from analysis.engine.extras import MissingExtra  # noqa: E402
-from analysis.engine.job import JobError  # noqa: E402
-from analysis.engine.model_report import ModelReport  # noqa: E402
-from analysis.engine.store import Store, StoreError  # noqa: E402
-from analysis.engine.sweep import run_jobs  # noqa: E402
-from analysis.engine.verdict import (  # noqa: E402
+from plumbline.analysis.catalogue import catalogue, experiments, figures
+from plumbline.analysis.engine.check import CaseResult, ClaimResult, check
+from plumbline.analysis.engine.claim import Budget, Claim, Evidence, claim
+from plumbline.analysis.engine.cluster import dask_executor
+from plumbline.analysis.engine.executors import process_pool
+from plumbline.analysis.engine.experiment import Experiment, Measured, Unit, experiment
+from plumbline.analysis.engine.extras import MissingExtra
+from plumbline.analysis.engine.job import JobError
+from plumbline.analysis.engine.model_report import ModelReport
+from plumbline.analysis.engine.store import Store, StoreError
+from plumbline.analysis.engine.sweep import run_jobs
+from plumbline.analysis.engine.verdict import (
     AtMost,
     BoundExists,
     BoundForAll,
@@ -51,8 +35,8 @@ from analysis.engine.verdict import (  # noqa: E402
     Runs,
     Verdict,
 )
-from analysis.model_check import check_model, read_task_file, task_file  # noqa: E402
-from analysis.sweeps import sweep  # noqa: E402
+from plumbline.analysis.model_check import check_model, read_task_file, task_file
+from plumbline.analysis.sweeps import sweep
 
 __all__ = [
     "AtMost",

@@ -14,11 +14,11 @@ from typing import Annotated, Any, get_args, get_type_hints
 import numpy as np
 import typer
 
-import theory.memorization
-import theory.reasoning
-import theory.regression
+import plumbline.theory.memorization
+import plumbline.theory.reasoning
+import plumbline.theory.regression
 
-FAMILIES = (theory.regression, theory.memorization, theory.reasoning)
+FAMILIES = (plumbline.theory.regression, plumbline.theory.memorization, plumbline.theory.reasoning)
 # Ingredients rather than answers: importable, but of no use at the shell.
 NOT_AT_THE_SHELL = (
     "spectral_moments",

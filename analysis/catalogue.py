@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from analysis.engine.claim import Budget, Claim, registry
-from analysis.engine.experiment import Experiment, experiment_registry
-from analysis.engine.extras import MissingExtra
+from plumbline.analysis.engine.claim import Budget, Claim, registry
+from plumbline.analysis.engine.experiment import Experiment, experiment_registry
+from plumbline.analysis.engine.extras import MissingExtra
 
 if TYPE_CHECKING:
-    from analysis.engine.figure import Figure
+    from plumbline.analysis.engine.figure import Figure
 
 FAMILIES = ("regression", "memorization", "reasoning")
 
@@ -18,7 +18,7 @@ FAMILIES = ("regression", "memorization", "reasoning")
 def _load(part: str) -> None:
     for family in FAMILIES:
         try:
-            import_module(f"analysis.{family}.{part}")
+            import_module(f"plumbline.analysis.{family}.{part}")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in ("torch", "matplotlib"):
                 raise
@@ -68,7 +68,7 @@ def figures() -> dict[str, Figure]:
         MissingExtra: if torch or matplotlib is not installed.
     """
     _load("figures")
-    from analysis.engine.figure import figure_registry
+    from plumbline.analysis.engine.figure import figure_registry
 
     return figure_registry()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from analysis import calculators
-from analysis.commands.checking import check_command
-from analysis.commands.drawing import figure_command, reproduce_command
-from analysis.commands.listing import claims_command, errata_command
-from analysis.commands.model_check import check_model_command
-from analysis.commands.reporting import report_command
-from analysis.commands.sweeping import sweep_command
+from plumbline.analysis import calculators
+from plumbline.analysis.commands.checking import check_command
+from plumbline.analysis.commands.drawing import figure_command, reproduce_command
+from plumbline.analysis.commands.listing import claims_command, errata_command
+from plumbline.analysis.commands.model_check import check_model_command
+from plumbline.analysis.commands.reporting import report_command
+from plumbline.analysis.commands.sweeping import sweep_command
 
 app = typer.Typer(
     name="plumbline",
@@ -31,7 +31,7 @@ app.command("errata")(errata_command)
 bound_app = typer.Typer(no_args_is_help=True, help="Every calculator at the shell; `plumbline bound NAME --help`.")
 app.add_typer(bound_app, name="bound")
 for _name, _function in calculators.calculators().items():
-    bound_app.command(_name, rich_help_panel=_function.__module__.split(".")[1])(calculators.command(_function))
+    bound_app.command(_name, rich_help_panel=_function.__module__.split(".")[2])(calculators.command(_function))
 
 
 def main() -> None:

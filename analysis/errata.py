@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.catalogue import catalogue, family_place
+from plumbline.analysis.catalogue import catalogue, family_place
 
 REGRESSION = "code published with 2306.00297 and 2310.01082"
 MEMORIZATION = "code published with 2411.10115"

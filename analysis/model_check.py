@@ -11,17 +11,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from analysis.catalogue import FAMILIES, catalogue
-from analysis.engine.exact_json import canonical_json
-from theory import checks
-from theory.memorization import NgramTask
-from theory.reasoning import ReasoningTask
-from theory.regression import RegressionTask
+from plumbline.analysis.catalogue import FAMILIES, catalogue
+from plumbline.analysis.engine.exact_json import canonical_json
+from plumbline.theory import checks
+from plumbline.theory.memorization import NgramTask
+from plumbline.theory.reasoning import ReasoningTask
+from plumbline.theory.regression import RegressionTask
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from analysis.engine.model_report import ModelReport
+    from plumbline.analysis.engine.model_report import ModelReport
 
 TASKS = dict(zip(FAMILIES, (RegressionTask, NgramTask, ReasoningTask), strict=True))
 Task = RegressionTask | NgramTask | ReasoningTask
@@ -45,8 +45,8 @@ def check_model(
     number predicted and a verdict on the model.
 
     Args:
-        module_or_state: A module of `models.regression`, `models.memorization` or `models.reasoning`, which is left as
-            it is; or its state dict; or a file with one, see `analysis.engine.weights.load_weights`.
+        module_or_state: A module of `plumbline.models`, which is left as it is; or its state dict; or a file with
+            one, see `load_weights`.
         task: What the model is to be good at; a `RegressionTask`, `NgramTask` or `ReasoningTask` decides the family.
         model: For weights alone, what names and shapes leave open: ``{"activation": "softmax"}``, or ``{"layers": 4,
             "looped": True}`` in regression; ``{"name": "Reparam-Linear-FA"}`` in reasoning, always.
@@ -60,8 +60,8 @@ def check_model(
         MissingExtra: if torch is not installed.
 
     Example:
-        >>> from models.regression import LinearTransformer
-        >>> from theory.regression import one_step_optimum
+        >>> from plumbline.models.regression import LinearTransformer
+        >>> from plumbline.theory.regression import one_step_optimum
         >>> task = RegressionTask(3, 12, covariance=[[2, 1, 0], [1, 2, 0], [0, 0, 1]])
         >>> model = LinearTransformer.from_algorithm([one_step_optimum(task).preconditioner])
         >>> report = check_model(model, task)
@@ -93,7 +93,7 @@ def task_file(task: Task, model: Mapping[str, Any] | None = None) -> str:
             "outputs": 4,
             "sentence_length": 256,
             "triggers": 5,
-            "type": "theory.reasoning.task.ReasoningTask",
+            "type": "plumbline.theory.reasoning.task.ReasoningTask",
             "vocab_size": 60
           },
           "model": {
@@ -149,14 +149,14 @@ def read_task_file(path: str | Path) -> tuple[Task, dict[str, Any]]:
 def _family(task: Task) -> ModuleType:
     """The module of the task's family that knows its models."""
     name = next(name for name, kind in TASKS.items() if type(task) is kind)
-    return import_module(f"analysis.{name}.model_check")
+    return import_module(f"plumbline.analysis.{name}.model_check")
 
 
 def _module(given: Any, task: Task, family: ModuleType, options: Mapping[str, Any] | None) -> nn.Module:
     """A float64 module of its own on the CPU, whatever was given."""
     from torch import nn
 
-    from analysis.engine.weights import finite, load_weights, state_dict
+    from plumbline.analysis.engine.weights import finite, load_weights, state_dict
 
     if isinstance(given, nn.Module):
         name = type(given).__name__

@@ -6,7 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from analysis.engine.claim import Claim
+from plumbline.analysis.engine.claim import Claim
 
 
 def load_claims(path: str | Path) -> list[Claim]:
@@ -19,7 +19,7 @@ def load_claims(path: str | Path) -> list[Claim]:
         path: A file ``name.py``, with a name that Python can import.
 
     Returns:
-        The claims, made with the decorator `analysis.claim`.
+        The claims, made with the decorator `plumbline.analysis.claim`.
 
     Raises:
         ValueError: if there is no such file, its name cannot be imported or is that of another module, it is no valid
@@ -43,5 +43,5 @@ def load_claims(path: str | Path) -> list[Claim]:
         raise ValueError(f"path must not have the name of another module ({found or 'built in'}), got {str(path)!r}")
     claims = [value for value in vars(module).values() if isinstance(value, Claim)]
     if not claims:
-        raise ValueError(f"path must hold at least one claim (made with @analysis.claim), got {str(path)!r}")
+        raise ValueError(f"path must hold at least one claim (made with @plumbline.analysis.claim), got {str(path)!r}")
     return claims

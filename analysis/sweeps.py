@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from analysis.catalogue import experiments
-from analysis.engine.claim import Budget, unknown
-from analysis.engine.experiment import Experiment
-from analysis.engine.grid_sweep import MAX_RUNS, plan_sweep
-from analysis.engine.store import Store
-from analysis.engine.sweep import Progress
-from analysis.engine.table import Table, exportable
+from plumbline.analysis.catalogue import experiments
+from plumbline.analysis.engine.claim import Budget, unknown
+from plumbline.analysis.engine.experiment import Experiment
+from plumbline.analysis.engine.grid_sweep import MAX_RUNS, plan_sweep
+from plumbline.analysis.engine.store import Store
+from plumbline.analysis.engine.sweep import Progress
+from plumbline.analysis.engine.table import Table, exportable
 
 
 def named_experiment(name: str) -> Experiment:

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.normalized_gd import NormalizedGD
-from models.reasoning import OneLayerTransformer, sample_label_counts, sample_sentences, sample_token_counts
-from theory.reasoning import ReasoningTask, replay_normalized_gd
+from plumbline.models.normalized_gd import NormalizedGD
+from plumbline.models.reasoning import OneLayerTransformer, sample_label_counts, sample_sentences, sample_token_counts
+from plumbline.theory.reasoning import ReasoningTask, replay_normalized_gd
 
 TASK = ReasoningTask(noise=0.2)
 BATCH = 512

@@ -21,11 +21,11 @@ from statistics import median
 import numpy as np
 import torch
 
-from analysis.engine.training import Training, generator, train
-from analysis.regression.cases import rotated_task
-from models.ensemble import Ensemble
-from models.regression import LinearTransformer, sample_prompts, sample_wisharts, wishart_design
-from theory.regression import RegressionTask, linear_transformer_risk, multi_step_optimum
+from plumbline.analysis.engine.training import Training, generator, train
+from plumbline.analysis.regression.cases import rotated_task
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.regression import LinearTransformer, sample_prompts, sample_wisharts, wishart_design
+from plumbline.theory.regression import RegressionTask, linear_transformer_risk, multi_step_optimum
 
 
 class Textbook(torch.nn.Module):
@@ -192,7 +192,7 @@ def commands() -> None:
     ):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            code = "import sys; from analysis.cli import main; sys.argv[0] = 'plumbline'; main()"
+            code = "import sys; from plumbline.analysis.cli import main; sys.argv[0] = 'plumbline'; main()"
             subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, check=True, capture_output=True)
             print(f"{name}: {time.perf_counter() - start:.0f} s")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
@@ -200,9 +200,9 @@ def commands() -> None:
     times = []
     for _ in range(7):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import theory.regression"], check=True)
+        subprocess.run([sys.executable, "-c", "import plumbline.theory.regression"], check=True)
         times.append(time.perf_counter() - start)
-    print(f"import theory.regression, process start included: {median(times):.2f} s (median of 7)")
+    print(f"import plumbline.theory.regression, process start included: {median(times):.2f} s (median of 7)")
 
 
 PARTS = {

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis import Store, dask_executor, experiments, run_jobs
-from analysis.engine.grid_sweep import Sweep, plan_sweep
+from plumbline.analysis import Store, dask_executor, experiments, run_jobs
+from plumbline.analysis.engine.grid_sweep import Sweep, plan_sweep
 
 RUNS = 16
 THIRDS = 3

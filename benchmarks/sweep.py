@@ -26,10 +26,10 @@ from typing import Any
 
 import torch
 
-from analysis import Store, dask_executor, process_pool, run_jobs
-from analysis.engine.training import Training
-from analysis.regression.experiments import TrainLinearTransformer
-from theory.regression import RegressionTask
+from plumbline.analysis import Store, dask_executor, process_pool, run_jobs
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.regression.experiments import TrainLinearTransformer
+from plumbline.theory.regression import RegressionTask
 
 RUNS = 16
 Engines = dict[str, Executor | None]

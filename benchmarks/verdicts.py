@@ -23,11 +23,22 @@ from typing import Any
 
 import numpy as np
 
-from analysis import Budget, Convergence, Evidence, Expectation, GlobalMinimum, Ordering, Outcome, Rate, Runs, Store
-from analysis.catalogue import catalogue
-from analysis.engine.check import FALSE_CONFIRMATION, FALSE_REFUTATIONS
-from analysis.engine.sweep import drive
-from analysis.engine.verdict.ordering import FIRST
+from plumbline.analysis import (
+    Budget,
+    Convergence,
+    Evidence,
+    Expectation,
+    GlobalMinimum,
+    Ordering,
+    Outcome,
+    Rate,
+    Runs,
+    Store,
+)
+from plumbline.analysis.catalogue import catalogue
+from plumbline.analysis.engine.check import FALSE_CONFIRMATION, FALSE_REFUTATIONS
+from plumbline.analysis.engine.sweep import drive
+from plumbline.analysis.engine.verdict.ordering import FIRST
 
 Draw = Callable[[np.random.Generator], Any]
 

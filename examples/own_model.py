@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from analysis import check_model, task_file
-from models.regression import LinearTransformer, sample_prompts
-from theory.regression import RegressionTask
+from plumbline.analysis import check_model, task_file
+from plumbline.models.regression import LinearTransformer, sample_prompts
+from plumbline.theory.regression import RegressionTask
 
 task = RegressionTask(5, 20)
 generator = torch.Generator().manual_seed(0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analysis import Evidence, Identity, claim
+from plumbline.analysis import Evidence, Identity, claim
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Your own theorem: a transformer trained on N(0, I) and tested on N(0, 2 I) has the risk R(A*) of the test task."""
 
-from analysis import Evidence, Expectation, Store, check, claim
-from analysis.regression.experiments import SampledRisk, TrainLinearTransformer
-from theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
+from plumbline.analysis import Evidence, Expectation, Store, check, claim
+from plumbline.analysis.regression.experiments import SampledRisk, TrainLinearTransformer
+from plumbline.theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
 
 TRAIN, TEST = RegressionTask(2, 12), RegressionTask(2, 12, covariance=[[2, 0], [0, 2]])
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from analysis import Evidence, Identity, claim
-from analysis.regression.experiments import TrainLinearTransformer
-from theory.regression import RegressionTask
+from plumbline.analysis import Evidence, Identity, claim
+from plumbline.analysis.regression.experiments import TrainLinearTransformer
+from plumbline.theory.regression import RegressionTask
 
 COVARIANCE = [[2.0, 0.5], [0.5, 1.0]]
 

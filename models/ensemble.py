@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from theory import checks
+from plumbline.theory import checks
 
 
 class Ensemble:

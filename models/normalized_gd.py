@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from theory import checks
+from plumbline.theory import checks
 
 NORMALIZATIONS = ("tensor", "joint", "sign")
 
@@ -66,7 +66,7 @@ class NormalizedGD(torch.optim.Optimizer):
         params: Parameters, or parameter groups.
         lr: η > 0; with ``runs`` also a tensor (R,), one for each run.
         normalize: ``"tensor"``, ``"joint"`` (over the parameters of a group) or ``"sign"``.
-        runs: Whether the first axis of every parameter is a run axis, as in `models.ensemble.Ensemble`.
+        runs: Whether the first axis of every parameter is a run axis, as in `plumbline.models.ensemble.Ensemble`.
 
     Raises:
         ValueError: naming the parameter, its value and what is allowed.

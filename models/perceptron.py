@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, relu
 
-from models.by_run import ByRun
+from plumbline.models.by_run import ByRun
 
 
 def perceptron(

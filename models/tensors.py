@@ -1,4 +1,4 @@
-"""Validation of tensors: the messages of `theory.checks` for what torch code is given."""
+"""Validation of tensors: the messages of `plumbline.theory.checks` for what torch code is given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theory import checks
+from plumbline.theory import checks
 
 DTYPES = (torch.float32, torch.float64)
 

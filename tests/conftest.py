@@ -34,8 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def separate_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Claims that a test registers, and the files it imports them from, are gone afterwards."""
-    from analysis import catalogue
-    from analysis.engine import claim
+    from plumbline.analysis import catalogue
+    from plumbline.analysis.engine import claim
 
     catalogue()  # registered for good
     monkeypatch.setattr(claim, "_REGISTRY", dict(claim._REGISTRY))

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from theory.reasoning import Population, ReasoningTask
+from plumbline.theory.reasoning import Population, ReasoningTask
 
 
 def sentence_law(task: ReasoningTask, *, unseen: bool = False) -> Counter[tuple[tuple[int, ...], int]]:

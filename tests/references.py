@@ -16,7 +16,7 @@ import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import roots_genlaguerre
 
-from theory.regression import RegressionTask
+from plumbline.theory.regression import RegressionTask
 
 Rule = tuple[np.ndarray, np.ndarray]
 """Points (count, …) and weights (count,) of a discrete law."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from analysis import Budget, Claim, Evidence, Identity, Outcome, Store, catalogue, check, claim
-from analysis.engine import claim as claims_module
-from analysis.engine.figure import Drawn, Figure, FigureData, Number, Panel, Series, draw
-from analysis.report import report_page
+from plumbline.analysis import Budget, Claim, Evidence, Identity, Outcome, Store, catalogue, check, claim
+from plumbline.analysis.engine import claim as claims_module
+from plumbline.analysis.engine.figure import Drawn, Figure, FigureData, Number, Panel, Series, draw
+from plumbline.analysis.report import report_page
 
 REAL = ("nonlinear-attention", "multi-head-rank", "context-length-one", "reasoning-bayes-risk")
 HOSTILE = "<script>document.title = 'broken'</script><img src=x onerror=\"document.title = 'broken'\">&amp; ]]>"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from theory.memorization import NgramTask
-from theory.reasoning import ReasoningTask
-from theory.regression import RegressionTask
+from plumbline.theory.memorization import NgramTask
+from plumbline.theory.reasoning import ReasoningTask
+from plumbline.theory.regression import RegressionTask
 
 seeds = st.integers(0, 2**32 - 1)
 

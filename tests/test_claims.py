@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from analysis import Budget, ClaimResult, Outcome, Store, catalogue, check
-from analysis.engine import claim as claim_module
-from analysis.engine.job import job_key
+from plumbline.analysis import Budget, ClaimResult, Outcome, Store, catalogue, check
+from plumbline.analysis.engine import claim as claim_module
+from plumbline.analysis.engine.job import job_key
 
 CLAIMS = catalogue()
 RIVALS = [(name, rival) for name, claim in CLAIMS.items() for rival in claim.rivals]

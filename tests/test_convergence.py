@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.engine.training import Training
-from analysis.regression.cases import random_task
-from analysis.regression.experiments import TrainLinearTransformer, whitened_step_sizes
-from theory.regression import RegressionTask, multi_step_optimum, one_step_optimum
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.regression.cases import random_task
+from plumbline.analysis.regression.experiments import TrainLinearTransformer, whitened_step_sizes
+from plumbline.theory.regression import RegressionTask, multi_step_optimum, one_step_optimum
 
 pytestmark = pytest.mark.theory
 

@@ -18,7 +18,10 @@ def modules(package):
     return [package, *(info.name for info in pkgutil.walk_packages(found.__path__, package + "."))]
 
 
-@pytest.mark.parametrize("name", [name for package in ("theory", "models", "analysis") for name in modules(package)])
+@pytest.mark.parametrize(
+    "name",
+    [name for package in ("plumbline.theory", "plumbline.models", "plumbline.analysis") for name in modules(package)],
+)
 def test_examples_print_what_they_say(name):
     """All doctests of a module pass."""
     module = importlib.import_module(name)
@@ -26,7 +29,7 @@ def test_examples_print_what_they_say(name):
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("family", [name for name in modules("theory") if name.count(".") == 1])
+@pytest.mark.parametrize("family", [name for name in modules("plumbline.theory") if name.count(".") == 2])
 def test_public_calculators_have_examples(family):
     """Every public function and task of a family's theory shows an example with a number."""
     package = importlib.import_module(family)

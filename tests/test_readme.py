@@ -10,10 +10,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from analysis import Budget, Outcome, Store, catalogue, check
-from analysis.cli import app
+from plumbline.analysis import Budget, Outcome, Store, catalogue, check
+from plumbline.analysis.cli import app
+from plumbline.theory.regression import multi_step_optimum
 from tests.printed import same
-from theory.regression import multi_step_optimum
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from analysis.catalogue import figures
-from analysis.commands.drawing import draw
-from analysis.commands.shared import (
+from plumbline.analysis.catalogue import figures
+from plumbline.analysis.commands.drawing import draw
+from plumbline.analysis.commands.shared import (
     DEFAULT_JOBS,
     DEFAULT_STORE,
     BudgetOption,
@@ -22,11 +22,11 @@ from analysis.commands.shared import (
     session,
     usage,
 )
-from analysis.engine.check import ClaimResult, check, replay_command, write_witnesses
-from analysis.engine.claim import Budget, Claim, select
-from analysis.engine.files import write_json
-from analysis.engine.verdict import Outcome
-from analysis.own_claims import load_claims
+from plumbline.analysis.engine.check import ClaimResult, check, replay_command, write_witnesses
+from plumbline.analysis.engine.claim import Budget, Claim, select
+from plumbline.analysis.engine.files import write_json
+from plumbline.analysis.engine.verdict import Outcome
+from plumbline.analysis.own_claims import load_claims
 
 COLOURS = {
     Outcome.CONSISTENT: "green",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from analysis.catalogue import figures
-from analysis.commands.shared import (
+from plumbline.analysis.catalogue import figures
+from plumbline.analysis.commands.shared import (
     DEFAULT_JOBS,
     DEFAULT_STORE,
     Bar,
@@ -24,11 +24,11 @@ from analysis.commands.shared import (
     make_folder,
     session,
 )
-from analysis.engine.claim import Budget, unknown
-from analysis.engine.store import Store
+from plumbline.analysis.engine.claim import Budget, unknown
+from plumbline.analysis.engine.store import Store
 
 if TYPE_CHECKING:
-    from analysis.engine.figure import Drawn, Figure
+    from plumbline.analysis.engine.figure import Drawn, Figure
 
 
 def figure_command(
@@ -95,7 +95,7 @@ def draw(
     chosen: list[Figure], folder: Path, format: str, budget: Budget, seed: int, store: Store, executor: Any, bar: Bar
 ) -> dict[str, Drawn]:
     """Make figures and say which files were written; one that could not be computed ends with exit code 1."""
-    from analysis.engine.figure import FigureError, make_figures
+    from plumbline.analysis.engine.figure import FigureError, make_figures
 
     failed: FigureError | None = None
     try:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from analysis.catalogue import catalogue_markdown
-from analysis.commands.shared import console, installed, installed_catalogue, usage
-from analysis.engine.claim import select
+from plumbline.analysis.catalogue import catalogue_markdown
+from plumbline.analysis.commands.shared import console, installed, installed_catalogue, usage
+from plumbline.analysis.engine.claim import select
 
 
 def claims_command(
@@ -43,7 +43,7 @@ def errata_command(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the ledger as docs/errata.md.")] = False,
 ) -> None:
     """List what was published and does not hold as it stands, with the commands that replay it."""
-    from analysis.errata import errata, errata_markdown
+    from plumbline.analysis.errata import errata, errata_markdown
 
     if markdown:
         typer.echo(installed(errata_markdown), nl=False)

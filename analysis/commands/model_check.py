@@ -11,20 +11,20 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from analysis.commands.checking import coloured
-from analysis.commands.shared import SeedOption, console, fail
-from analysis.engine.claim import unknown
-from analysis.engine.extras import MissingExtra
-from analysis.engine.files import write_json
-from analysis.engine.model_report import STANDARD_ERRORS
-from analysis.engine.verdict import Outcome
-from analysis.model_check import DEFAULT_MARGIN, check_model, read_task_file, task_file
-from theory.memorization import lookup_table
-from theory.reasoning import ReasoningTask
-from theory.regression import RegressionTask
+from plumbline.analysis.commands.checking import coloured
+from plumbline.analysis.commands.shared import SeedOption, console, fail
+from plumbline.analysis.engine.claim import unknown
+from plumbline.analysis.engine.extras import MissingExtra
+from plumbline.analysis.engine.files import write_json
+from plumbline.analysis.engine.model_report import STANDARD_ERRORS
+from plumbline.analysis.engine.verdict import Outcome
+from plumbline.analysis.model_check import DEFAULT_MARGIN, check_model, read_task_file, task_file
+from plumbline.theory.memorization import lookup_table
+from plumbline.theory.reasoning import ReasoningTask
+from plumbline.theory.regression import RegressionTask
 
 if TYPE_CHECKING:
-    from analysis.engine.model_report import ModelReport
+    from plumbline.analysis.engine.model_report import ModelReport
 
 MAX_TASK_TEXT = 1000
 EXAMPLES = {
@@ -71,7 +71,7 @@ def check_model_command(
     defaults), which decides the family, and what names and shapes of the weights leave open about the model. That is
     "activation", and "looped" with "layers", in regression; always "name" in reasoning, a published name such as
     Reparam-Linear-FA; nothing in memorization. `--example FAMILY > task.json` is one to start from; in Python
-    `analysis.task_file(task, model)` writes it.
+    `plumbline.analysis.task_file(task, model)` writes it.
 
     Exit code: 0 nothing refuted; 1 the model is not what some claim on it says; 2 bad usage.
     """

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from analysis.catalogue import figures
-from analysis.commands.checking import chosen_claims
-from analysis.commands.shared import (
+from plumbline.analysis.catalogue import figures
+from plumbline.analysis.commands.checking import chosen_claims
+from plumbline.analysis.commands.shared import (
     DEFAULT_JOBS,
     DEFAULT_STORE,
     BudgetOption,
@@ -23,9 +23,9 @@ from analysis.commands.shared import (
     session,
     usage,
 )
-from analysis.engine.check import check
-from analysis.engine.claim import Budget
-from analysis.engine.files import replacing
+from plumbline.analysis.engine.check import check
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.files import replacing
 
 
 def report_command(
@@ -53,8 +53,8 @@ def report_command(
         for name, figure in installed(figures).items()
         if figure.family in families or set(figure.claims) & set(chosen)
     }
-    from analysis.engine.figure import FigureError, make_figures
-    from analysis.report import report_page
+    from plumbline.analysis.engine.figure import FigureError, make_figures
+    from plumbline.analysis.report import report_page
 
     failed: FigureError | None = None
     with session(store, jobs) as (kept, executor, progress), TemporaryDirectory() as folder:

@@ -13,12 +13,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from analysis.catalogue import catalogue
-from analysis.engine.check import BadClaim
-from analysis.engine.claim import Budget
-from analysis.engine.executors import process_pool
-from analysis.engine.extras import MissingExtra
-from analysis.engine.store import Store, StoreError
+from plumbline.analysis.catalogue import catalogue
+from plumbline.analysis.engine.check import BadClaim
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.executors import process_pool
+from plumbline.analysis.engine.extras import MissingExtra
+from plumbline.analysis.engine.store import Store, StoreError
 
 DEFAULT_STORE = Path(".plumbline") / "store.sqlite"
 INTERRUPTED = 130

@@ -16,8 +16,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table as TextTable
 
-from analysis.catalogue import experiments
-from analysis.commands.shared import (
+from plumbline.analysis.catalogue import experiments
+from plumbline.analysis.commands.shared import (
     DEFAULT_JOBS,
     DEFAULT_STORE,
     BudgetOption,
@@ -29,13 +29,13 @@ from analysis.commands.shared import (
     installed,
     session,
 )
-from analysis.engine.claim import Budget
-from analysis.engine.cluster import dask_executor
-from analysis.engine.extras import MissingExtra
-from analysis.engine.grid import parse_grid
-from analysis.engine.grid_sweep import MAX_RUNS, Sweep, plan_sweep
-from analysis.engine.table import Table, exportable
-from analysis.sweeps import named_experiment
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.cluster import dask_executor
+from plumbline.analysis.engine.extras import MissingExtra
+from plumbline.analysis.engine.grid import parse_grid
+from plumbline.analysis.engine.grid_sweep import MAX_RUNS, Sweep, plan_sweep
+from plumbline.analysis.engine.table import Table, exportable
+from plumbline.analysis.sweeps import named_experiment
 
 LOG_SECONDS = 30.0
 """Between two lines of progress where there is no terminal."""

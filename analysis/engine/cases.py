@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from analysis.engine.claim import Budget
+from plumbline.analysis.engine.claim import Budget
 
 Value = TypeVar("Value")
 

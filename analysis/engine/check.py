@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.engine.claim import Budget, Claim, Evidence, registry
-from analysis.engine.files import write_json
-from analysis.engine.job import canonical_json
-from analysis.engine.store import Store
-from analysis.engine.sweep import Finished, Progress, drive
-from analysis.engine.verdict import Outcome, Verdict, combine, not_applicable
+from plumbline.analysis.engine.claim import Budget, Claim, Evidence, registry
+from plumbline.analysis.engine.files import write_json
+from plumbline.analysis.engine.job import canonical_json
+from plumbline.analysis.engine.store import Store
+from plumbline.analysis.engine.sweep import Finished, Progress, drive
+from plumbline.analysis.engine.verdict import Outcome, Verdict, combine, not_applicable
 
 FALSE_REFUTATIONS = 1e-3
 """Largest probability that a full run of the catalogue refutes anything true, split evenly over its cases."""
@@ -210,7 +210,7 @@ def replay_command(claim: Claim, *, budget: Budget, seed: int, folder: bool = Tr
 
     With ``folder=False`` by the file's name alone, for what others read.
     """
-    own = claim.module.partition(".")[0] != "analysis" and getattr(sys.modules.get(claim.module), "__file__", None)
+    own = claim.module.partition(".")[0] != "plumbline" and getattr(sys.modules.get(claim.module), "__file__", None)
     if own and not folder:
         own = Path(own).name
     return f"plumbline check {own or claim.name} --budget {budget} --seed {seed} --store none"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from analysis.engine.verdict import Rule
+from plumbline.analysis.engine.verdict import Rule
 
 
 class Budget(enum.StrEnum):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
-from analysis.engine.extras import required
+from plumbline.analysis.engine.extras import required
 
 CONNECT_SECONDS = 10.0
 

@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from typing import Any
 
-from theory import checks
+from plumbline.theory import checks
 
 # Whatever linear algebra a worker loads, now or later, finds one thread: the parallelism is that of the jobs.
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

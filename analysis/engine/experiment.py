@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.grid import Key, keys_of
-from analysis.engine.job import Job
+from plumbline.analysis.engine.grid import Key, keys_of
+from plumbline.analysis.engine.job import Job
 
 GIVEN = ("runs", "seed", "budget")
 """What a sweep gives every experiment besides the keys of the grid."""
@@ -77,7 +77,7 @@ def all_alike(**joined: Any) -> None:
 
 
 def experiment(*, family: str, alike: Callable[..., Any] = all_alike) -> Callable[[Callable[..., Unit]], Experiment]:
-    """Register the decorated function as an experiment that `analysis.sweep` can sweep.
+    """Register the decorated function as an experiment that `plumbline.analysis.sweep` can sweep.
 
     The function takes keywords only: the keys of the grid, whose types and defaults are read from its signature, and
     ``runs``, ``seed`` and ``budget``. It returns the `Unit` of a grid point. Keys may be annotated

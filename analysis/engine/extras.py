@@ -5,13 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from plumbline import DISTRIBUTION
+
 
 class MissingExtra(ImportError):
     """Something needs a package that the base install leaves out; the message names the extra that brings it."""
 
     def __init__(self, module: str, extra: str):
         super().__init__(
-            f"this needs {module}, which the base install leaves out: pip install 'plumbline[{extra}]'", name=module
+            f"this needs {module}, which the base install leaves out: pip install '{DISTRIBUTION}[{extra}]'",
+            name=module,
         )
 
 
@@ -25,8 +28,8 @@ def required(module: str, extra: str) -> Any:
         >>> required("no_such_module", "cluster")
         Traceback (most recent call last):
         ...
-        analysis.engine.extras.MissingExtra: this needs no_such_module, which the base install leaves out: \
-pip install 'plumbline[cluster]'
+        plumbline.analysis.engine.extras.MissingExtra: this needs no_such_module, which the base install leaves out: \
+pip install 'plumbline-theory[cluster]'
     """
     try:
         return import_module(module)

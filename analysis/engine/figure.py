@@ -15,12 +15,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from analysis.engine.claim import Budget, Claim
-from analysis.engine.files import replacing
-from analysis.engine.phase import Phase, draw_phase
-from analysis.engine.store import Store
-from analysis.engine.sweep import Progress, drive
-from analysis.engine.verdict import Verdict
+from plumbline.analysis.engine.claim import Budget, Claim
+from plumbline.analysis.engine.files import replacing
+from plumbline.analysis.engine.phase import Phase, draw_phase
+from plumbline.analysis.engine.store import Store
+from plumbline.analysis.engine.sweep import Progress, drive
+from plumbline.analysis.engine.verdict import Verdict
 
 STYLE = Path(__file__).with_name("plumbline.mplstyle")
 UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}

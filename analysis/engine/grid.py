@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from theory import checks
+from plumbline.theory import checks
 
 Point = dict[str, Any]
 MAX_VALUES = 10**6

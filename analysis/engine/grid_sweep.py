@@ -8,14 +8,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.engine.claim import Budget
-from analysis.engine.experiment import Experiment, Measured, Unit
-from analysis.engine.grid import Point, checked_grid, points
-from analysis.engine.job import Job, JobError
-from analysis.engine.store import Store
-from analysis.engine.sweep import Progress, stream_jobs
-from analysis.engine.table import Table
-from theory import checks
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.experiment import Experiment, Measured, Unit
+from plumbline.analysis.engine.grid import Point, checked_grid, points
+from plumbline.analysis.engine.job import Job, JobError
+from plumbline.analysis.engine.store import Store
+from plumbline.analysis.engine.sweep import Progress, stream_jobs
+from plumbline.analysis.engine.table import Table
+from plumbline.theory import checks
 
 MAX_RUNS = 10**6
 """Runs above which a sweep does not start unless it is told to."""

@@ -10,9 +10,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from analysis.engine.exact_json import canonical_json
+from plumbline import ROOMS
+from plumbline.analysis.engine.exact_json import canonical_json
 
-PACKAGES = ("theory", "models", "analysis")
+PACKAGES = tuple(f"plumbline.{room}" for room in ROOMS)
 
 
 class Job(Protocol):
@@ -91,7 +92,7 @@ def code_version(packages: tuple[str, ...] = PACKAGES) -> str:
 @lru_cache(maxsize=256)
 def _own_source(kind: type) -> str:
     """The hash of the module of a job class outside the packages, whose code `code_version` does not see."""
-    if kind.__module__.partition(".")[0] in PACKAGES:
+    if kind.__module__.partition(".")[0] == "plumbline":
         return ""
     source = getattr(sys.modules.get(kind.__module__), "__file__", None)
     if "<locals>" in kind.__qualname__ or source is None:

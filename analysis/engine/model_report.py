@@ -9,11 +9,11 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from analysis.engine.check import FALSE_CONFIRMATION, FALSE_REFUTATIONS
-from analysis.engine.claim import registry
-from analysis.engine.exact_json import canonical_json
-from analysis.engine.verdict import Outcome, Verdict, not_applicable
-from theory.estimate import Estimate
+from plumbline.analysis.engine.check import FALSE_CONFIRMATION, FALSE_REFUTATIONS
+from plumbline.analysis.engine.claim import registry
+from plumbline.analysis.engine.exact_json import canonical_json
+from plumbline.analysis.engine.verdict import Outcome, Verdict, not_applicable
+from plumbline.theory.estimate import Estimate
 
 LEVELS: dict[str, Any] = {"alpha_refute": FALSE_REFUTATIONS, "alpha_confirm": FALSE_CONFIRMATION}
 STANDARD_ERRORS = 6

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from theory import checks
+from plumbline.theory import checks
 
 
 @dataclass(frozen=True, eq=False)

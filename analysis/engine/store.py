@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from analysis.engine.exact_json import canonical_json, decode_result, encode_result
-from analysis.engine.job import JobError
+from plumbline.analysis.engine.exact_json import canonical_json, decode_result, encode_result
+from plumbline.analysis.engine.job import JobError
 
 APPLICATION_ID = 0x504C4D42  # "PLMB" in the header of the file
 FORMAT = 1  # goes up when the table or the encoding of results changes
@@ -38,7 +38,7 @@ class Store:
             of another format.
 
     Example:
-        >>> from theory.regression.task import RegressionTask
+        >>> from plumbline.theory.regression.task import RegressionTask
         >>> with Store(None) as store:
         ...     store.put("key", RegressionTask(1, 2), {"loss": 0.25}, seconds=0.1)
         ...     print(store.get("key"), len(store))

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from analysis.engine.exact_json import encode_result
-from analysis.engine.executors import InProcess, ProcessPool
-from analysis.engine.job import Job, JobError, code_version, job_key
-from analysis.engine.store import Store, StoreError
+from plumbline.analysis.engine.exact_json import encode_result
+from plumbline.analysis.engine.executors import InProcess, ProcessPool
+from plumbline.analysis.engine.job import Job, JobError, code_version, job_key
+from plumbline.analysis.engine.store import Store, StoreError
 
 Progress = Callable[[int, int, str], None]
 Plan = Generator[Any, Any, Any]

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.engine.claim import Budget
-from analysis.engine.experiment import Experiment, Measured, of_runs
-from analysis.engine.extras import required
-from analysis.engine.files import replacing
-from analysis.engine.job import JobError
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.experiment import Experiment, Measured, of_runs
+from plumbline.analysis.engine.extras import required
+from plumbline.analysis.engine.files import replacing
+from plumbline.analysis.engine.job import JobError
 
 if TYPE_CHECKING:
-    from analysis.engine.grid_sweep import Cell
+    from plumbline.analysis.engine.grid_sweep import Cell
 
 FORMATS = (".csv", ".parquet")
 ROW_GROUP = 2**16

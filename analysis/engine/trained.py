@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from models.ensemble import Ensemble
+from plumbline.models.ensemble import Ensemble
 
 Outcome = Literal["converged", "stalled", "budget", "diverged", "nan"]
 

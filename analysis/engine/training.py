@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analysis.engine.quasi_newton import descend
-from analysis.engine.trained import End, Outcome, Record, Trained
-from models.ensemble import Ensemble
-from models.normalized_gd import NORMALIZATIONS, normalized
-from theory import checks
+from plumbline.analysis.engine.quasi_newton import descend
+from plumbline.analysis.engine.trained import End, Outcome, Record, Trained
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.normalized_gd import NORMALIZATIONS, normalized
+from plumbline.theory import checks
 
 Objective = Callable[[Ensemble, int], torch.Tensor]
 Observer = Callable[[Ensemble, int, torch.Tensor | None], Mapping[str, Any]]
@@ -50,7 +50,7 @@ class Training:
             own norm; a parameter with fewer axes is one block per run), or ``"run"``, all parameters of a run.
         normalize: SGD only: gradients are scaled to length one before the step, ``"tensor"`` (each parameter of each
             run by its own norm), ``"joint"`` (all parameters of a run by one norm) or ``"sign"`` (entry by entry), see
-            `models.normalized_gd.normalized`. Such a run can converge only where its gradient is zero or, by its
+            `models.normalized_gd`. Such a run can converge only where its gradient is zero or, by its
             tolerance, small: with a tolerance of 0 it goes on as long as there is a gradient. ``None``: not scaled.
         halve_every: The learning rate is halved every so many steps; ``None``: constant.
         tolerance: A run is converged when its gradient norm is at most this multiple of its first one.

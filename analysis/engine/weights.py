@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from plumbline import DISTRIBUTION
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -96,7 +98,7 @@ def _safetensors(file: Path) -> Any:
         from safetensors.torch import load_file
     except ModuleNotFoundError:
         raise ValueError(
-            f"weights in a .safetensors file need safetensors: pip install 'plumbline[models]'; got {str(file)!r}"
+            f"weights in a .safetensors file need safetensors: pip install '{DISTRIBUTION}[models]'; got {str(file)!r}"
         ) from None
     try:
         return load_file(file)

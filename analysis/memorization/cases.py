@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from theory.memorization import NgramTask, attention_only_capacity
+from plumbline.theory.memorization import NgramTask, attention_only_capacity
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analysis.engine.training import generator
-from models.memorization import AttentionOnlyTransformer, memorizing_transformer
-from theory.memorization import NgramTask, attention_only_capacity, distribution_bound, optimal_low_rank
+from plumbline.analysis.engine.training import generator
+from plumbline.models.memorization import AttentionOnlyTransformer, memorizing_transformer
+from plumbline.theory.memorization import NgramTask, attention_only_capacity, distribution_bound, optimal_low_rank
 
 # Weights this large make attention neither uniform nor a hard choice, so that features are far from dependent.
 FEATURE_SCALE = 3.0

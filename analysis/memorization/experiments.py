@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analysis.engine.training import Training, train
-from models.ensemble import Ensemble
-from models.memorization import (
+from plumbline.analysis.engine.training import Training, train
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.memorization import (
     AttentionOnlyTransformer,
     CompressedAttentionTransformer,
     MLPTransformer,
@@ -19,8 +19,8 @@ from models.memorization import (
     joint_law,
     sample_sequences,
 )
-from theory import checks
-from theory.memorization import NgramTask, conditional_entropy, optimal_low_rank
+from plumbline.theory import checks
+from plumbline.theory.memorization import NgramTask, conditional_entropy, optimal_low_rank
 
 Architecture = Literal["attention only", "compressed", "mlp", "sequence encoder"]
 ARCHITECTURES = ("attention only", "compressed", "mlp", "sequence encoder")

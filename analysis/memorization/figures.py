@@ -6,24 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
-from analysis.engine.training import Training
-from analysis.memorization import figures_experiments, figures_phase
-from analysis.memorization.claims.accuracy import HEADS, trained_above_the_bound, trained_on_tables
-from analysis.memorization.claims.capacity import capacity_is_attained
-from analysis.memorization.claims.low_rank import (
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.memorization import figures_experiments, figures_phase
+from plumbline.analysis.memorization.claims.accuracy import HEADS, trained_above_the_bound, trained_on_tables
+from plumbline.analysis.memorization.claims.capacity import capacity_is_attained
+from plumbline.analysis.memorization.claims.low_rank import (
     RankCase,
     encoders,
     low_rank_optimum,
     no_model_below_the_low_rank_bound,
     optimum_decreases_with_rank,
 )
-from analysis.memorization.constructions import StoreContexts
-from analysis.memorization.experiments import OptimalLowRank, TrainNextTokenModel
-from analysis.memorization.figures_experiments import spread
-from theory.memorization import (
+from plumbline.analysis.memorization.constructions import StoreContexts
+from plumbline.analysis.memorization.experiments import OptimalLowRank, TrainNextTokenModel
+from plumbline.analysis.memorization.figures_experiments import spread
+from plumbline.theory.memorization import (
     accuracy_lower_bound,
     attention_only_capacity,
     geometric_law,

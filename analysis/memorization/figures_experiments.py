@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Number, Panel, Role, Series, figure, verdict_line
-from analysis.engine.training import Training
-from analysis.memorization.claims.accuracy import HEADS, slope_above_the_bound, trained_on_tables
-from analysis.memorization.claims.scaling import (
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Number, Panel, Role, Series, figure, verdict_line
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.memorization.claims.accuracy import HEADS, slope_above_the_bound, trained_on_tables
+from plumbline.analysis.memorization.claims.scaling import (
     concave_in_head_dimension,
     quadratic_by_shared_compression,
     quadratic_in_dimension,
 )
-from analysis.memorization.experiments import TrainNextTokenModel
-from theory.memorization import (
+from plumbline.analysis.memorization.experiments import TrainNextTokenModel
+from plumbline.theory.memorization import (
     accuracy_lower_bound,
     compressed_attention_capacity,
     compressed_attention_parameters,

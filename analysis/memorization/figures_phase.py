@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Panel, figure, verdict_line
-from analysis.engine.grid_sweep import plan_sweep
-from analysis.engine.phase import Phase
-from analysis.memorization.claims.capacity import capacity_is_attained
-from analysis.memorization.constructions import StoreContexts
-from analysis.memorization.sweeps import train_next_token_model
-from theory.memorization import attention_only_capacity
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Panel, figure, verdict_line
+from plumbline.analysis.engine.grid_sweep import plan_sweep
+from plumbline.analysis.engine.phase import Phase
+from plumbline.analysis.memorization.claims.capacity import capacity_is_attained
+from plumbline.analysis.memorization.constructions import StoreContexts
+from plumbline.analysis.memorization.sweeps import train_next_token_model
+from plumbline.theory.memorization import attention_only_capacity
 
 
 @figure(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.engine.model_report import (
+from plumbline.analysis.engine.model_report import (
     LEVELS,
     Finding,
     ModelClaim,
@@ -21,18 +21,18 @@ from analysis.engine.model_report import (
     held,
     report_on,
 )
-from analysis.engine.verdict import BoundExists, Verdict
-from analysis.engine.weights import fill
-from analysis.memorization.claims.capacity import RANK_TOLERANCE
-from models.memorization import (
+from plumbline.analysis.engine.verdict import BoundExists, Verdict
+from plumbline.analysis.engine.weights import fill
+from plumbline.analysis.memorization.claims.capacity import RANK_TOLERANCE
+from plumbline.models.memorization import (
     AttentionOnlyTransformer,
     CompressedAttentionTransformer,
     MLPTransformer,
     NextTokenModel,
     SequenceEncoder,
 )
-from theory.estimate import Estimate
-from theory.memorization import (
+from plumbline.theory.estimate import Estimate
+from plumbline.theory.memorization import (
     LowRankOptimum,
     NgramTask,
     accuracy_lower_bound,
@@ -80,7 +80,7 @@ def build(weights: Mapping[str, Tensor], task: NgramTask, options: Mapping[str, 
 
 
 def report(model: NextTokenModel, task: NgramTask, *, margin: float, seed: int) -> ModelReport:
-    """What is said about a model of a next-token law, see `analysis.check_model`."""
+    """What is said about a model of a next-token law, see `plumbline.analysis.check_model`."""
     seen = _Seen(model, task, margin, seed)
     return report_on(
         seen, _claims, family="memorization", quantity="divergence from the law, in nats", loss=seen.divergence

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.experiment import Measured, Unit, experiment
-from analysis.engine.training import Training
-from analysis.memorization.experiments import Architecture, OptimalLowRank, TrainNextTokenModel
-from theory.memorization import (
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.experiment import Measured, Unit, experiment
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.memorization.experiments import Architecture, OptimalLowRank, TrainNextTokenModel
+from plumbline.theory.memorization import (
     NgramTask,
     accuracy_lower_bound,
     geometric_law,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from models.reasoning import OneLayerTransformer
-from theory.reasoning import ReasoningTask, population_loss
+from plumbline.models.reasoning import OneLayerTransformer
+from plumbline.theory.reasoning import ReasoningTask, population_loss
 
 PAPER = "Nguyen, Nguyen-Tang 2025 (2505.15009)"
 PUBLISHED = ReasoningTask()

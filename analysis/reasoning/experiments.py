@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.engine.training import Training, generator, train
-from analysis.reasoning.measurement import Measurement
-from models.ensemble import Ensemble
-from models.reasoning import (
+from plumbline.analysis.engine.training import Training, generator, train
+from plumbline.analysis.reasoning.measurement import Measurement
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.reasoning import (
     MODEL_NAMES,
     OneLayerTransformer,
     enumerated_sentences,
@@ -21,8 +21,8 @@ from models.reasoning import (
     sample_sentences,
     sample_token_counts,
 )
-from theory import checks
-from theory.reasoning import ReasoningTask
+from plumbline.theory import checks
+from plumbline.theory.reasoning import ReasoningTask
 
 Data = Literal["population", "expected counts", "sentences", "token counts", "label counts", "finite sample"]
 DATA = ("population", "expected counts", "sentences", "token counts", "label counts", "finite sample")
@@ -58,7 +58,7 @@ class TrainReasoner:
 
     Args:
         task: The data distribution; its noise is that of all runs unless ``noise_levels`` are given.
-        model: A published name, one of `models.reasoning.MODEL_NAMES`.
+        model: A published name, one of `plumbline.models.reasoning.MODEL_NAMES`.
         training: Optimizer and schedule, `normalized_descent` as published or `exact_lbfgs` for exact objectives. At
             its recorded steps the models are measured.
         start: Standard deviation of normal initial parameters; 0 as published.

@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
-from analysis.reasoning import figures_phase as figures_phase
-from analysis.reasoning.cases import BATCH, LEARNING_RATES, NOISE_LEVELS, NOISY, PUBLISHED, Trained
-from analysis.reasoning.claims.dynamics import noiseless_loss_curve, noisy_loss_curve
-from analysis.reasoning.claims.finite_sample import finite_sample_excess, float32_stall, layer_roles
-from analysis.reasoning.claims.limits import lone_feed_forward_gap, softmax_limit, softmax_scales_come_apart
-from analysis.reasoning.claims.rates import rate_constant
-from analysis.reasoning.claims.unseen import (
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
+from plumbline.analysis.reasoning import figures_phase as figures_phase
+from plumbline.analysis.reasoning.cases import BATCH, LEARNING_RATES, NOISE_LEVELS, NOISY, PUBLISHED, Trained
+from plumbline.analysis.reasoning.claims.dynamics import noiseless_loss_curve, noisy_loss_curve
+from plumbline.analysis.reasoning.claims.finite_sample import finite_sample_excess, float32_stall, layer_roles
+from plumbline.analysis.reasoning.claims.limits import lone_feed_forward_gap, softmax_limit, softmax_scales_come_apart
+from plumbline.analysis.reasoning.claims.rates import rate_constant
+from plumbline.analysis.reasoning.claims.unseen import (
     reparameterised_generalise,
     trained_attention_in_between,
     unconstrained_do_not_generalise,
 )
-from analysis.reasoning.experiments import TrainReasoner, normalized_descent
-from analysis.reasoning.published import MODELS, both, on_sample, training
-from theory.reasoning import (
+from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.published import MODELS, both, on_sample, training
+from plumbline.theory.reasoning import (
     bayes_risk,
     convergence_rate,
     excess_risk,

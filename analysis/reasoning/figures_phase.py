@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Panel, figure, verdict_line
-from analysis.engine.grid_sweep import plan_sweep
-from analysis.engine.phase import Phase
-from analysis.reasoning.claims.limits import lone_feed_forward_gap
-from analysis.reasoning.sweeps import train_reasoner
-from theory.reasoning import ReasoningTask, bayes_risk, feed_forward_gap
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Panel, figure, verdict_line
+from plumbline.analysis.engine.grid_sweep import plan_sweep
+from plumbline.analysis.engine.phase import Phase
+from plumbline.analysis.reasoning.claims.limits import lone_feed_forward_gap
+from plumbline.analysis.reasoning.sweeps import train_reasoner
+from plumbline.theory.reasoning import ReasoningTask, bayes_risk, feed_forward_gap
 
 TRIGGERS, OUTPUTS = 5, 4
 

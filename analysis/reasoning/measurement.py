@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.ensemble import Ensemble
-from models.reasoning import Logits, cross_entropy, sample_sentences
-from theory.reasoning import ReasoningTask
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.reasoning import Logits, cross_entropy, sample_sentences
+from plumbline.theory.reasoning import ReasoningTask
 
 
 class Measurement:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.engine.model_report import (
+from plumbline.analysis.engine.model_report import (
     LEVELS,
     STANDARD_ERRORS,
     Finding,
@@ -22,12 +22,12 @@ from analysis.engine.model_report import (
     held,
     report_on,
 )
-from analysis.engine.training import generator
-from analysis.engine.verdict import Identity, Verdict
-from analysis.engine.weights import fill
-from models.reasoning import MODEL_NAMES, OneLayerTransformer, sample_sentences
-from theory.estimate import Estimate
-from theory.reasoning import (
+from plumbline.analysis.engine.training import generator
+from plumbline.analysis.engine.verdict import Identity, Verdict
+from plumbline.analysis.engine.weights import fill
+from plumbline.models.reasoning import MODEL_NAMES, OneLayerTransformer, sample_sentences
+from plumbline.theory.estimate import Estimate
+from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
     enumerate_population,
@@ -42,7 +42,7 @@ from theory.reasoning import (
 
 MODELS = (OneLayerTransformer,)
 WITHOUT_LOSS: Mapping[str, str] = {}
-OPTIONS = {"name": "a published name, one of models.reasoning.MODEL_NAMES"}
+OPTIONS = {"name": "a published name, one of plumbline.models.reasoning.MODEL_NAMES"}
 SENTENCES, BLOCK, MAX_ENUMERATED = 4096, 512, 50_000
 RELU_OFFSET = 1e-8
 ROUNDING = 1e-9
@@ -59,7 +59,7 @@ def build(weights: Mapping[str, Tensor], task: ReasoningTask, options: Mapping[s
 
 
 def report(model: OneLayerTransformer, task: ReasoningTask, *, margin: float, seed: int) -> ModelReport:
-    """What is said about a one-layer transformer on a reasoning task, see `analysis.check_model`."""
+    """What is said about a one-layer transformer on a reasoning task, see `plumbline.analysis.check_model`."""
     own = model.task
     alike = [getattr(own, name) == getattr(task, name) for name in ("vocab_size", "triggers")]
     if not all(alike) or bool(own.noise) != bool(task.noise):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PUBLISHED, Trained
-from analysis.reasoning.experiments import TrainReasoner, normalized_descent
-from models.reasoning import MODEL_NAMES
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PUBLISHED, Trained
+from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.models.reasoning import MODEL_NAMES
 
 MODELS = tuple(name for name in MODEL_NAMES if name != "Reparam-Relu-W-FA")
 """The thirteen models of the published figures."""

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.experiment import Measured, Unit, experiment
-from analysis.reasoning.cases import Trained, exact_loss
-from analysis.reasoning.experiments import TrainReasoner, normalized_descent
-from theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.experiment import Measured, Unit, experiment
+from plumbline.analysis.reasoning.cases import Trained, exact_loss
+from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve
 
 Model = Literal[
     "Origin-Linear-F", "Origin-Linear-FA", "Origin-Relu-F", "Origin-Relu-FA", "Origin-Softmax-F", "Origin-Softmax-FA",

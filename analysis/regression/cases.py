@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from theory.regression import RegressionTask
+from plumbline.theory.regression import RegressionTask
 
 PUBLISHED_SPECTRUM = (1.0, 1.0, 0.5, 0.25, 1.0)
 """D of the published rotated covariance Σ = U D² Uᵀ (its notebooks, d = 5)."""

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analysis.engine.training import Training, generator, train
-from models.ensemble import Ensemble
-from models.regression import (
+from plumbline.analysis.engine.training import Training, generator, train
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.regression import (
     LinearTransformer,
     WishartDesign,
     gradient_descent,
@@ -23,9 +23,9 @@ from models.regression import (
     sample_wisharts,
     wishart_design,
 )
-from theory import checks
-from theory.regression import RegressionTask, linear_transformer_risk
-from theory.regression.gd_plus_plus import residual_polynomial
+from plumbline.theory import checks
+from plumbline.theory.regression import RegressionTask, linear_transformer_risk
+from plumbline.theory.regression.gd_plus_plus import residual_polynomial
 
 Objective = Literal["population", "design", "symmetrised sample", "fresh wisharts", "fresh prompts"]
 OBJECTIVES = ("population", "design", "symmetrised sample", "fresh wisharts", "fresh prompts")

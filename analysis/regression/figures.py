@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
-from analysis.engine.training import Training
-from analysis.regression import figures_landscape, figures_notebooks, figures_phase, figures_variable
-from analysis.regression.cases import rotated_task
-from analysis.regression.claims.baselines import bayes_bound
-from analysis.regression.claims.gd_plus_plus import (
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.regression import figures_landscape, figures_notebooks, figures_phase, figures_variable
+from plumbline.analysis.regression.cases import rotated_task
+from plumbline.analysis.regression.claims.baselines import bayes_bound
+from plumbline.analysis.regression.claims.gd_plus_plus import (
     GD_PLUS_PLUS_STARTS,
     PUBLISHED_LOSS,
     PUBLISHED_THREE_LAYERS,
     gd_plus_plus_two_layers,
     published_three_layer_loss,
 )
-from analysis.regression.claims.multi_step import (
+from plumbline.analysis.regression.claims.multi_step import (
     DepthCase,
     best_of,
     depth_beats_gradient_descent,
@@ -30,10 +30,15 @@ from analysis.regression.claims.multi_step import (
     noisy_multi_step_loss,
     train_layers,
 )
-from analysis.regression.claims.one_step import one_step_preconditioner
-from analysis.regression.experiments import RareEventRisk, SampledRisk, TrainLinearTransformer, whitened_step_sizes
-from analysis.regression.figures_notebooks import spread
-from theory.regression import (
+from plumbline.analysis.regression.claims.one_step import one_step_preconditioner
+from plumbline.analysis.regression.experiments import (
+    RareEventRisk,
+    SampledRisk,
+    TrainLinearTransformer,
+    whitened_step_sizes,
+)
+from plumbline.analysis.regression.figures_notebooks import spread
+from plumbline.theory.regression import (
     RegressionTask,
     bayes_risk,
     gd_plus_plus_optimum,

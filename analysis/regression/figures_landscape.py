@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
-from analysis.regression.claims.landscape import (
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Panel, Series, figure, verdict_line
+from plumbline.analysis.regression.claims.landscape import (
     adam_path_is_better_conditioned,
     adam_reaches_the_target_first,
     covariates_make_noise_heavier,
     depth_makes_noise_heavier,
     heavy_tailed_noise,
 )
-from analysis.regression.landscape import GradientNoise
-from analysis.regression.published import (
+from plumbline.analysis.regression.landscape import GradientNoise
+from plumbline.analysis.regression.published import (
     MODES,
     OPTIMIZERS,
     PUBLISHED_RATIOS,
@@ -26,8 +26,8 @@ from analysis.regression.published import (
     rate_sweep,
     with_features,
 )
-from analysis.regression.tails import tail_exponent_of_sample
-from theory.regression import gd_plus_plus_optimum, multi_step_optimum, tail_exponent, zero_predictor_risk
+from plumbline.analysis.regression.tails import tail_exponent_of_sample
+from plumbline.theory.regression import gd_plus_plus_optimum, multi_step_optimum, tail_exponent, zero_predictor_risk
 
 DEPTHS = (1, 2, 3, 4)
 MAIN = "normal, n=20"

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Number, Panel, Series, figure, verdict_line
-from analysis.engine.training import Training
-from analysis.regression.cases import rotated_task
-from analysis.regression.claims.gd_plus_plus import gd_plus_plus_three_layers, published_three_layer_loss
-from analysis.regression.claims.multi_step import multi_step_step_sizes
-from analysis.regression.experiments import TrainLinearTransformer
-from analysis.regression.published import CLIPPED
-from theory.regression import (
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Number, Panel, Series, figure, verdict_line
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.regression.cases import rotated_task
+from plumbline.analysis.regression.claims.gd_plus_plus import gd_plus_plus_three_layers, published_three_layer_loss
+from plumbline.analysis.regression.claims.multi_step import multi_step_step_sizes
+from plumbline.analysis.regression.experiments import TrainLinearTransformer
+from plumbline.analysis.regression.published import CLIPPED
+from plumbline.theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
     gd_plus_plus_risk,

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Panel, figure, verdict_line
-from analysis.engine.grid_sweep import plan_sweep
-from analysis.engine.phase import Phase
-from analysis.regression.claims.multi_step import multi_step_loss
-from analysis.regression.sweeps import train_linear_transformer
-from theory.regression import multi_step_optimum
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Panel, figure, verdict_line
+from plumbline.analysis.engine.grid_sweep import plan_sweep
+from plumbline.analysis.engine.phase import Phase
+from plumbline.analysis.regression.claims.multi_step import multi_step_loss
+from plumbline.analysis.regression.sweeps import train_linear_transformer
+from plumbline.theory.regression import multi_step_optimum
 
 
 @figure(

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.figure import FigureData, Number, Panel, Series, figure
-from analysis.engine.training import Training
-from analysis.regression.cases import rotated_task
-from analysis.regression.experiments import TrainLinearTransformer
-from analysis.regression.figures_notebooks import LAST, NOTEBOOK, listed, spread
-from analysis.regression.published import CLIPPED
-from theory.regression import (
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.figure import FigureData, Number, Panel, Series, figure
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.regression.cases import rotated_task
+from plumbline.analysis.regression.experiments import TrainLinearTransformer
+from plumbline.analysis.regression.figures_notebooks import LAST, NOTEBOOK, listed, spread
+from plumbline.analysis.regression.published import CLIPPED
+from plumbline.theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
     gradient_descent_optimum,

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from analysis.engine.trained import Trained
-from analysis.engine.training import Objective, Training, generator, train
-from analysis.regression.experiments import INITIAL_STREAM
-from models.ensemble import Ensemble
-from models.regression import (
+from plumbline.analysis.engine.trained import Trained
+from plumbline.analysis.engine.training import Objective, Training, generator, train
+from plumbline.analysis.regression.experiments import INITIAL_STREAM
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.regression import (
     Curvature,
     FeatureTransformer,
     Instances,
@@ -26,8 +26,8 @@ from models.regression import (
     sample_instances,
     sample_wisharts,
 )
-from theory import checks
-from theory.regression import RegressionTask, robust_condition_number
+from plumbline.theory import checks
+from plumbline.theory.regression import RegressionTask, robust_condition_number
 
 # Streams of their own for what is drawn once: steps that no training reaches, for runs that no ensemble has.
 DESIGN_STREAM = 2**31 + 1
@@ -43,7 +43,7 @@ def published_condition_number(diagonal: Any) -> float:
     .. math:: \max_i |H_{ii}| / \mathrm{median}_i |H_{ii}|
 
     with the lower of two medians, of all parameters: those without any influence (the value block of the last layer)
-    are among them, which makes the number larger than that of `theory.regression.robust_condition_number`.
+    are among them, which makes the number larger than that of `plumbline.theory.regression.robust_condition_number`.
 
     Args:
         diagonal: The H_ii, (K,).

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.engine.model_report import (
+from plumbline.analysis.engine.model_report import (
     LEVELS,
     ModelClaim,
     ModelReport,
@@ -17,21 +17,21 @@ from analysis.engine.model_report import (
     held,
     report_on,
 )
-from analysis.engine.training import generator
-from analysis.engine.verdict import Identity, Verdict
-from analysis.engine.weights import fill
-from analysis.regression.claims.multi_step import SHORT_CONTEXT, scalar_loop_is_stable
-from analysis.regression.model_reading import MAX_STEPS, Reading
-from models.regression import LinearTransformer, preconditioned_gradient_descent, sample_prompts
-from theory import checks
-from theory.regression import (
+from plumbline.analysis.engine.training import generator
+from plumbline.analysis.engine.verdict import Identity, Verdict
+from plumbline.analysis.engine.weights import fill
+from plumbline.analysis.regression.claims.multi_step import SHORT_CONTEXT, scalar_loop_is_stable
+from plumbline.analysis.regression.model_reading import MAX_STEPS, Reading
+from plumbline.models.regression import LinearTransformer, preconditioned_gradient_descent, sample_prompts
+from plumbline.theory import checks
+from plumbline.theory.regression import (
     Estimate,
     RegressionTask,
     degree_bound,
     gradient_descent_optimum,
     looped_optimum,
 )
-from theory.regression.multi_step import MAX_LOOPS
+from plumbline.theory.regression.multi_step import MAX_LOOPS
 
 MODELS = (LinearTransformer,)
 WITHOUT_LOSS = {
@@ -66,7 +66,7 @@ def build(weights: Mapping[str, Tensor], task: RegressionTask, options: Mapping[
 
 
 def report(model: LinearTransformer, task: RegressionTask, *, margin: float, seed: int) -> ModelReport:
-    """What is said about a linear transformer on a regression task, see `analysis.check_model`."""
+    """What is said about a linear transformer on a regression task, see `plumbline.analysis.check_model`."""
     if model.dim != task.dim:
         raise ValueError(f"task must have dim {model.dim} as the model, got {task.dim}")
     seen = Reading(model, task, margin, seed)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.engine.model_report import Finding, Reference
-from analysis.engine.training import generator
-from models.regression import LinearTransformer, sample_prompts, sample_wisharts
-from models.regression.algorithm import Algorithm, map_norms, read_sparse, whitening
-from theory.regression import (
+from plumbline.analysis.engine.model_report import Finding, Reference
+from plumbline.analysis.engine.training import generator
+from plumbline.models.regression import LinearTransformer, sample_prompts, sample_wisharts
+from plumbline.models.regression.algorithm import Algorithm, map_norms, read_sparse, whitening
+from plumbline.theory.regression import (
     Estimate,
     RegressionTask,
     bayes_risk,
@@ -29,8 +29,8 @@ from theory.regression import (
     one_step_risk,
     zero_predictor_risk,
 )
-from theory.regression.gd_plus_plus import MAX_LAYERS
-from theory.regression.one_step import square_root
+from plumbline.theory.regression.gd_plus_plus import MAX_LAYERS
+from plumbline.theory.regression.one_step import square_root
 
 MAX_STEPS = {"clean": 47, "noisy": 12, "gradient descent": 8, "GD++": 3}
 """Depths up to which the closed forms are asked; eight steps of plain gradient descent take half a second."""

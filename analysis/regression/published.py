@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.training import Training
-from analysis.regression.landscape import TrainAlongLandscape, TrainFeatureTransformer
-from theory.regression import RegressionTask
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.regression.landscape import TrainAlongLandscape, TrainFeatureTransformer
+from plumbline.theory.regression import RegressionTask
 
 Optimizer = Literal["SGDM", "Adam"]
 OPTIMIZERS: tuple[Optimizer, ...] = ("SGDM", "Adam")

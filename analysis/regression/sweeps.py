@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
-from analysis.engine.cases import of_budget
-from analysis.engine.claim import Budget
-from analysis.engine.experiment import Measured, Unit, experiment
-from analysis.engine.training import Training
-from analysis.regression.experiments import Objective, TrainLinearTransformer
-from analysis.regression.landscape import TrainAlongLandscape, TrainFeatureTransformer
-from theory.regression import (
+from plumbline.analysis.engine.cases import of_budget
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.experiment import Measured, Unit, experiment
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.regression.experiments import Objective, TrainLinearTransformer
+from plumbline.analysis.regression.landscape import TrainAlongLandscape, TrainFeatureTransformer
+from plumbline.theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
     looped_optimum,

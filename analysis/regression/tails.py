@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from theory import checks
+from plumbline.theory import checks
 
 GROUP = 50
 """Values in a group: enough for a maximum in the tail, few enough for many groups."""

@@ -1,5 +1,5 @@
 """The report: one static page with the catalogue, its verdicts, figures and errata."""
 
-from analysis.report.page import report_page
+from plumbline.analysis.report.page import report_page
 
 __all__ = ["report_page"]

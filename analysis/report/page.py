@@ -14,15 +14,16 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.catalogue import catalogue, family_place
-from analysis.engine.check import ClaimResult, replay_command
-from analysis.engine.claim import KINDS, STATUSES, Budget
-from analysis.engine.figure import Drawn, Figure
-from analysis.engine.verdict import Outcome
-from analysis.errata import Erratum, errata
-from analysis.report.gauge import gauge, least_refuted
+from plumbline import DISTRIBUTION
+from plumbline.analysis.catalogue import catalogue, family_place
+from plumbline.analysis.engine.check import ClaimResult, replay_command
+from plumbline.analysis.engine.claim import KINDS, STATUSES, Budget
+from plumbline.analysis.engine.figure import Drawn, Figure
+from plumbline.analysis.engine.verdict import Outcome
+from plumbline.analysis.errata import Erratum, errata
+from plumbline.analysis.report.gauge import gauge, least_refuted
 
-PACKAGES = ("plumbline", "torch", "numpy", "scipy")
+PACKAGES = (DISTRIBUTION, "torch", "numpy", "scipy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ def report_page(
     those that a claim or figure on the page replays.
 
     Args:
-        results: What `analysis.check` returned.
+        results: What `plumbline.analysis.check` returned.
         figures: Registered figures, each with what `make_figures` drawn of it, as SVG.
         missing: Names of figures that could not be computed; the page says so.
         budget, seed: Those of the check; the page prints them and the commands that replay it.
@@ -65,7 +66,7 @@ def report_page(
         ValueError: if a figure is no SVG, or of a family of which there is no result.
 
     Example:
-        >>> from analysis import Store, catalogue, check
+        >>> from plumbline.analysis import Store, catalogue, check
         >>> results = check([catalogue()["transformer-is-its-algorithm"]], store=Store(None))
         >>> "1 of 1 claims" in report_page(results, [], budget=Budget.QUICK, seed=0)
         True
@@ -146,7 +147,10 @@ def _present(order: Iterable[str], values: Sequence[str]) -> dict[str, int]:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("analysis.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("plumbline.analysis.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters["number"] = lambda value: "" if value is None else f"{value:.4g}"
     environment.filters["slug"] = lambda value: str(value).replace(" ", "-")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.memorization.fused import attention_of_two
+from plumbline.models.memorization.fused import attention_of_two
 
 
 def token_attention(query: Tensor, inputs: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:

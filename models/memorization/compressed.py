@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.memorization.attention_tables import prefix_attention, token_attention
-from models.memorization.next_token_model import NextTokenModel
-from models.memorization.transformers import Uniform, head_tables, mixed_values
-from models.perceptron import perceptron
-from theory import checks
+from plumbline.models.memorization.attention_tables import prefix_attention, token_attention
+from plumbline.models.memorization.next_token_model import NextTokenModel
+from plumbline.models.memorization.transformers import Uniform, head_tables, mixed_values
+from plumbline.models.perceptron import perceptron
+from plumbline.theory import checks
 
 
 class CompressedAttentionTransformer(NextTokenModel):

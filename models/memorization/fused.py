@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.by_run import ByRun
+from plumbline.models.by_run import ByRun
 
 
 def cross_entropy(unembedding: Tensor, states: Tensor, joint: Tensor) -> Tensor:

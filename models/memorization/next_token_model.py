@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.memorization.fused import cross_entropy
-from models.tensors import constant, tensor
-from theory import checks
-from theory.memorization.task import NgramTask, check_task
+from plumbline.models.memorization.fused import cross_entropy
+from plumbline.models.tensors import constant, tensor
+from plumbline.theory import checks
+from plumbline.theory.memorization.task import NgramTask, check_task
 
 MAX_CONTEXTS = 10**7
 """Largest number of contexts of which all are evaluated at once."""
@@ -75,8 +75,8 @@ class NextTokenModel(nn.Module):
             ValueError: on another shape, another dtype than the parameters', or non-finite entries.
 
         Example:
-            >>> from theory.memorization import uniform_law
-            >>> from models.memorization import SequenceEncoder, joint_law
+            >>> from plumbline.theory.memorization import uniform_law
+            >>> from plumbline.models.memorization import SequenceEncoder, joint_law
             >>> joint = joint_law(uniform_law(2, 1))
             >>> round(SequenceEncoder(2, 1, 1, init_scale=0.0).cross_entropy(joint).item(), 12)
             0.69314718056
@@ -173,7 +173,7 @@ def joint_law(
         ValueError: if ``task`` is not an `NgramTask`.
 
     Example:
-        >>> from theory.memorization import lookup_table
+        >>> from plumbline.theory.memorization import lookup_table
         >>> joint_law(lookup_table(2, 1, labels=[1, 0])).tolist()
         [[0.0, 0.5], [0.5, 0.0]]
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.memorization.next_token_model import MAX_CONTEXTS, NextTokenModel
-from models.memorization.transformers import Uniform
+from plumbline.models.memorization.next_token_model import MAX_CONTEXTS, NextTokenModel
+from plumbline.models.memorization.transformers import Uniform
 
 
 class SequenceEncoder(NextTokenModel):

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.tensors import placement
-from theory import checks
-from theory.memorization.task import NgramTask, check_task
+from plumbline.models.tensors import placement
+from plumbline.theory import checks
+from plumbline.theory.memorization.task import NgramTask, check_task
 
 
 def sample_sequences(
@@ -40,7 +40,7 @@ def sample_sequences(
         ValueError: naming the parameter, its value and what is allowed.
 
     Example:
-        >>> from theory.memorization import lookup_table
+        >>> from plumbline.theory.memorization import lookup_table
         >>> task = lookup_table(2, 1, labels=[1, 0])
         >>> sample_sequences(task, 1, 4, generator=torch.Generator().manual_seed(0)).tolist()
         [[1, 0, 1, 0]]

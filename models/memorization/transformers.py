@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.memorization.attention_tables import token_attention
-from models.memorization.next_token_model import NextTokenModel
-from models.tensors import placement
-from theory import checks
+from plumbline.models.memorization.attention_tables import token_attention
+from plumbline.models.memorization.next_token_model import NextTokenModel
+from plumbline.models.tensors import placement
+from plumbline.theory import checks
 
 
 class AttentionOnlyTransformer(NextTokenModel):

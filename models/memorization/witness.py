@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.memorization.compressed import CompressedAttentionTransformer
-from models.memorization.transformers import AttentionOnlyTransformer
-from theory import checks
-from theory.memorization import generic_rank
+from plumbline.models.memorization.compressed import CompressedAttentionTransformer
+from plumbline.models.memorization.transformers import AttentionOnlyTransformer
+from plumbline.theory import checks
+from plumbline.theory.memorization import generic_rank
 
 Transformer = AttentionOnlyTransformer | CompressedAttentionTransformer
 ARCHITECTURES = ("attention-only", "compressed")

@@ -1,8 +1,8 @@
 """One-layer transformers of in-context reasoning, the sentences they read and what suffices of them."""
 
-from models.reasoning.losses import cross_entropy
-from models.reasoning.one_layer import MODEL_NAMES, Logits, OneLayerTransformer
-from models.reasoning.sentences import (
+from plumbline.models.reasoning.losses import cross_entropy
+from plumbline.models.reasoning.one_layer import MODEL_NAMES, Logits, OneLayerTransformer
+from plumbline.models.reasoning.sentences import (
     Sentences,
     TokenCounts,
     WeightedSentences,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from models.reasoning.lookup import activate
-from theory.reasoning.task import ReasoningTask
+from plumbline.models.reasoning.lookup import activate
+from plumbline.theory.reasoning.task import ReasoningTask
 
 
 class Matches(NamedTuple):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, pad
 
-from models.reasoning.lookup import activate, attend
-from models.reasoning.losses import cross_entropy, label_count_loss
-from models.reasoning.matches import Matches, match_counts, match_tokens
-from models.tensors import placement
-from theory import checks
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.models.reasoning.lookup import activate, attend
+from plumbline.models.reasoning.losses import cross_entropy, label_count_loss
+from plumbline.models.reasoning.matches import Matches, match_counts, match_tokens
+from plumbline.models.tensors import placement
+from plumbline.theory import checks
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 PARAMETERIZATIONS = ("origin", "reparam", "reparam-w")
 ATTENTIONS = ("linear", "relu", "softmax")

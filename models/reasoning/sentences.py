@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.tensors import placement
-from theory import checks
-from theory.reasoning.enumeration import enumerate_population
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.models.tensors import placement
+from plumbline.theory import checks
+from plumbline.theory.reasoning.enumeration import enumerate_population
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 
 class Sentences(NamedTuple):
@@ -115,7 +115,7 @@ def enumerated_sentences(
     """Return every sentence of a small task, so that ``model.loss(*enumerated_sentences(task))`` is the exact risk.
 
     Args:
-        task: A task small enough for `theory.reasoning.enumerate_population`.
+        task: A task small enough for `plumbline.theory.reasoning.enumerate_population`.
         unseen: As in `sample_sentences`.
         dtype: float32 or float64, of the weights.
         device: Device of the result.

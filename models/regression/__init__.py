@@ -1,19 +1,19 @@
 """Linear transformers that regress in context, the prompts they read and the textbook predictors beside them."""
 
-from models.regression.algorithm import Algorithm
-from models.regression.curvature import Curvature, batch_gradients, prompt_gradients, risk_curvature
-from models.regression.design import WishartDesign, wishart_design
-from models.regression.instances import Instances, instances_of, prediction_errors, sample_instances
-from models.regression.linear_transformer import LinearTransformer
-from models.regression.population import one_step_population_risk
-from models.regression.predictors import (
+from plumbline.models.regression.algorithm import Algorithm
+from plumbline.models.regression.curvature import Curvature, batch_gradients, prompt_gradients, risk_curvature
+from plumbline.models.regression.design import WishartDesign, wishart_design
+from plumbline.models.regression.instances import Instances, instances_of, prediction_errors, sample_instances
+from plumbline.models.regression.linear_transformer import LinearTransformer
+from plumbline.models.regression.population import one_step_population_risk
+from plumbline.models.regression.predictors import (
     gradient_descent,
     least_squares,
     preconditioned_gradient_descent,
     ridge,
 )
-from models.regression.prompts import Prompts, gram, sample_prompts, sample_wisharts
-from models.regression.relu_features import FeatureTransformer, ReluFeatures, sample_feature_prompts
+from plumbline.models.regression.prompts import Prompts, gram, sample_prompts, sample_wisharts
+from plumbline.models.regression.relu_features import FeatureTransformer, ReluFeatures, sample_feature_prompts
 
 __all__ = [
     "Algorithm",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.regression.task import RegressionTask
+from plumbline.theory.regression.task import RegressionTask
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from models.regression.instances import Instances, prediction_errors
-from models.regression.linear_transformer import LinearTransformer
-from models.regression.recursion import conditional_risks, frame
-from models.tensors import tensor
-from theory.regression.task import RegressionTask, check_task
+from plumbline.models.regression.instances import Instances, prediction_errors
+from plumbline.models.regression.linear_transformer import LinearTransformer
+from plumbline.models.regression.recursion import conditional_risks, frame
+from plumbline.models.tensors import tensor
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 # A Hessian differentiates this many directions at once: the stacks of a chunk should fit the processor's cache.
 CHUNK = 15
@@ -122,7 +122,7 @@ def risk_curvature(
         Derived here: by differentiating the conditional expectation of `LinearTransformer.conditional_risk`.
 
     Example:
-        >>> from models.regression import sample_wisharts
+        >>> from plumbline.models.regression import sample_wisharts
         >>> task = RegressionTask(2, 8)
         >>> wisharts = sample_wisharts(task, 50, generator=torch.Generator().manual_seed(0))
         >>> model = LinearTransformer(1, 1, 2, value_block="zero", init_scale=0.0)

@@ -11,11 +11,11 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from models.regression.prompts import sample_wisharts
-from models.regression.small_matrices import layout
-from theory import checks
-from theory.regression.task import RegressionTask, check_task
-from theory.regression.wishart import spectral_moments
+from plumbline.models.regression.prompts import sample_wisharts
+from plumbline.models.regression.small_matrices import layout
+from plumbline.theory import checks
+from plumbline.theory.regression.task import RegressionTask, check_task
+from plumbline.theory.regression.wishart import spectral_moments
 
 MAX_DEGREE = 40
 NEWTON_STEPS = 200

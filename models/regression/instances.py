@@ -7,10 +7,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.regression.prompts import Prompts, gram, sample_covariates, sample_weights, sample_wisharts, tokens_of
-from models.regression.small_matrices import multiply_stacks
-from models.tensors import tensor
-from theory.regression.task import RegressionTask, check_task
+from plumbline.models.regression.prompts import (
+    Prompts,
+    gram,
+    sample_covariates,
+    sample_weights,
+    sample_wisharts,
+    tokens_of,
+)
+from plumbline.models.regression.small_matrices import multiply_stacks
+from plumbline.models.tensors import tensor
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 # S_l is never formed up to this layer: it is applied to vectors, at a cost that triples with each layer.
 VECTORS_ONLY = 2

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from models.regression.algorithm import Algorithm, read_full, read_sparse
-from models.regression.mean_risk import mean_risk
-from models.regression.population import full_population_risk, one_step_population_risk
-from models.regression.prompts import Prompts, tokens_of
-from models.regression.recursion import conditional_risks, frame
-from models.regression.small_matrices import layout
-from models.tensors import placement, tensor
-from theory import checks
-from theory.regression.task import RegressionTask, check_task
+from plumbline.models.regression.algorithm import Algorithm, read_full, read_sparse
+from plumbline.models.regression.mean_risk import mean_risk
+from plumbline.models.regression.population import full_population_risk, one_step_population_risk
+from plumbline.models.regression.prompts import Prompts, tokens_of
+from plumbline.models.regression.recursion import conditional_risks, frame
+from plumbline.models.regression.small_matrices import layout
+from plumbline.models.tensors import placement, tensor
+from plumbline.theory import checks
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 
 class LinearTransformer(nn.Module):
@@ -59,7 +59,7 @@ class LinearTransformer(nn.Module):
         Ahn et al. 2023 (2306.00297), equations (1)-(3); von Oswald et al. 2022 (2212.07677).
 
     Example:
-        >>> from models.regression import sample_prompts
+        >>> from plumbline.models.regression import sample_prompts
         >>> generator = torch.Generator().manual_seed(0)
         >>> model = LinearTransformer(3, 1, 5, generator=generator)
         >>> model(sample_prompts(RegressionTask(5, 20), 4, generator=generator)).shape
@@ -241,7 +241,7 @@ class LinearTransformer(nn.Module):
             ValueError: for several layers, an activation, or a task of another dimension.
 
         Source:
-            Derived here, see `models.regression.population`.
+            Derived here, see `plumbline.models.regression.population`.
 
         Example:
             >>> import numpy as np

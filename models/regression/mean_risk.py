@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.regression.recursion import Frame, conditional_risks
-from models.regression.small_matrices import SMALL, SamplesLast, multiply, multiply_add
+from plumbline.models.regression.recursion import Frame, conditional_risks
+from plumbline.models.regression.small_matrices import SMALL, SamplesLast, multiply, multiply_add
 
 # Samples per block: a stack of 5 × 5 matrices in float64 takes 0.4 MB.
 BLOCK = 2048

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.tensors import constant
-from theory.regression.task import RegressionTask
+from plumbline.models.tensors import constant
+from plumbline.theory.regression.task import RegressionTask
 
 
 def one_step_population_risk(preconditioner: Tensor, task: RegressionTask) -> Tensor:

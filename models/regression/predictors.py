@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.regression.prompts import Prompts, tokens_of
-from models.tensors import constant, tensor
-from theory import checks
+from plumbline.models.regression.prompts import Prompts, tokens_of
+from plumbline.models.tensors import constant, tensor
+from plumbline.theory import checks
 
 
 def gradient_descent(prompts: Prompts | Tensor, step_sizes: Any) -> Tensor:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from models.regression.small_matrices import layout
-from models.tensors import constant, placement, tensor
-from theory import checks
-from theory.regression.task import RegressionTask, check_task
+from plumbline.models.regression.small_matrices import layout
+from plumbline.models.tensors import constant, placement, tensor
+from plumbline.theory import checks
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 # Covariates are summed up in blocks of at most this many numbers (64 MiB in float64).
 BLOCK = 2**23

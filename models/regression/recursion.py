@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.regression.small_matrices import layout
-from models.tensors import constant
-from theory.regression.task import RegressionTask
+from plumbline.models.regression.small_matrices import layout
+from plumbline.models.tensors import constant
+from plumbline.theory.regression.task import RegressionTask
 
 
 @dataclass(frozen=True)

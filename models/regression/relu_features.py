@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.perceptron import perceptron
-from models.regression.linear_transformer import LinearTransformer
-from models.regression.prompts import Prompts, tokens_of
-from models.tensors import placement
-from theory import checks
+from plumbline.models.perceptron import perceptron
+from plumbline.models.regression.linear_transformer import LinearTransformer
+from plumbline.models.regression.prompts import Prompts, tokens_of
+from plumbline.models.tensors import placement
+from plumbline.theory import checks
 
 
 class ReluFeatures(nn.Module):

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis import catalogue
-from analysis.calculators import calculators
-from analysis.catalogue import catalogue_markdown, figures
-from analysis.cli import app
-from analysis.engine.figure import FigureData, Panel, Series
-from analysis.errata import NOTES, errata, errata_markdown
-from theory.regression import RegressionTask, one_step_risk
+from plumbline.analysis import catalogue
+from plumbline.analysis.calculators import calculators
+from plumbline.analysis.catalogue import catalogue_markdown, figures
+from plumbline.analysis.cli import app
+from plumbline.analysis.engine.figure import FigureData, Panel, Series
+from plumbline.analysis.errata import NOTES, errata, errata_markdown
+from plumbline.theory.regression import RegressionTask, one_step_risk
 
 ROOT = Path(__file__).parent.parent.parent
 FAST = "transformer-is-its-algorithm"
@@ -153,7 +153,7 @@ def test_an_image_that_is_interrupted_leaves_the_earlier_one(run, tmp_path, monk
 @pytest.mark.parametrize("fault", ["plan", "lengths"])
 def test_one_figure_that_fails_does_not_take_the_others_along(run, tmp_path, monkeypatch, fault):
     """What cannot be computed or drawn shows its traceback, with exit code 1; the others are written and named."""
-    from analysis.commands import drawing
+    from plumbline.analysis.commands import drawing
 
     def broken(budget, seed):
         if fault == "plan":
@@ -174,7 +174,7 @@ def test_one_figure_that_fails_does_not_take_the_others_along(run, tmp_path, mon
 
 def test_refuted_claim_exits_one_and_says_where_its_witness_is(run, tmp_path, monkeypatch):
     """A wrong formula in theory turns the verdict, the exit code and leaves a witness."""
-    from analysis.regression.claims import one_step
+    from plumbline.analysis.regression.claims import one_step
 
     right = one_step.one_step_risk
     monkeypatch.setattr(one_step, "one_step_risk", lambda *arguments: 1.2 * right(*arguments))
@@ -188,7 +188,7 @@ def test_refuted_claim_exits_one_and_says_where_its_witness_is(run, tmp_path, mo
 
 def test_strict_fails_on_inconclusive(run, monkeypatch):
     """An open verdict exits 0, with --strict 1."""
-    monkeypatch.setattr("analysis.engine.check.FALSE_CONFIRMATION", 1e-300)
+    monkeypatch.setattr("plumbline.analysis.engine.check.FALSE_CONFIRMATION", 1e-300)
 
     assert run("check", "risk-at-another-length").exit_code == 0
     assert run("check", "risk-at-another-length", "--strict").exit_code == 1
@@ -196,7 +196,7 @@ def test_strict_fails_on_inconclusive(run, monkeypatch):
 
 def test_claim_that_cannot_be_computed_exits_one_with_its_traceback(run, monkeypatch):
     """An error inside a claim is no verdict, and not silent."""
-    from analysis.regression.claims import identities
+    from plumbline.analysis.regression.claims import identities
 
     def broken(*arguments, **options):
         raise ZeroDivisionError("by design")
@@ -277,7 +277,7 @@ def test_bound_needs_no_torch():
     code = (
         "import sys; sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
         "sys.argv = ['plumbline', 'bound', 'degree-bound', '--degree', '1', '--dim', '5', '--context-length', '20']\n"
-        "from analysis.cli import main; main()"
+        "from plumbline.analysis.cli import main; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
 
@@ -289,28 +289,17 @@ def test_check_without_torch_names_the_extra():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "sys.argv = ['plumbline', 'check']\n"
-        "from analysis.cli import main; main()"
+        "from plumbline.analysis.cli import main; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
 
     assert result.returncode == 2
-    assert "pip install 'plumbline[models]'" in result.stderr
-
-
-def test_foreign_packages_of_the_same_name_are_refused(tmp_path):
-    """A folder called `models` beside the user's script must not be mistaken for ours."""
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "__init__.py").write_text("")
-    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import analysis"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-
-    assert result.returncode != 0
-    assert str(tmp_path / "models" / "__init__.py") in result.stderr
+    assert "pip install 'plumbline-theory[models]'" in result.stderr
 
 
 def test_interrupt_keeps_what_is_done_and_the_next_run_goes_on(tmp_path):
     """Ctrl-C ends at once with a sentence; the same command then finds what was done, and ends well."""
-    code = "import sys; from analysis.cli import main; sys.argv[0] = 'plumbline'; main()"
+    code = "import sys; from plumbline.analysis.cli import main; sys.argv[0] = 'plumbline'; main()"
     arguments = ["check", "one-step-optimum-loss", "one-step-full-weights", "multi-step-loss", "--jobs", "1"]
     command = [sys.executable, "-c", code, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -15,15 +15,15 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from analysis import ModelReport, Outcome, catalogue, check_model, read_task_file, task_file
-from analysis.cli import app
-from analysis.engine.model_report import Estimate, held
-from models.memorization import AttentionOnlyTransformer, SequenceEncoder
-from models.reasoning import OneLayerTransformer
-from models.regression import FeatureTransformer, LinearTransformer
-from theory.memorization import NgramTask, geometric_law, lookup_table
-from theory.reasoning import ReasoningTask
-from theory.regression import RegressionTask, multi_step_optimum
+from plumbline.analysis import ModelReport, Outcome, catalogue, check_model, read_task_file, task_file
+from plumbline.analysis.cli import app
+from plumbline.analysis.engine.model_report import Estimate, held
+from plumbline.models.memorization import AttentionOnlyTransformer, SequenceEncoder
+from plumbline.models.reasoning import OneLayerTransformer
+from plumbline.models.regression import FeatureTransformer, LinearTransformer
+from plumbline.theory.memorization import NgramTask, geometric_law, lookup_table
+from plumbline.theory.reasoning import ReasoningTask
+from plumbline.theory.regression import RegressionTask, multi_step_optimum
 
 ROOT = Path(__file__).parent.parent.parent
 TASK = RegressionTask(3, 9)
@@ -226,7 +226,7 @@ def test_examples_of_task_files_are_task_files(folder, family):
     assert result.exit_code == 0
     Path("example.json").write_text(result.output, encoding="utf-8")
     task, _ = read_task_file("example.json")
-    assert type(task).__module__ == f"theory.{family}.task"
+    assert type(task).__module__ == f"plumbline.theory.{family}.task"
     assert run("--example", "reasonning").exit_code == 2
 
 
@@ -235,12 +235,12 @@ def test_without_torch_the_extra_is_named(folder):
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "sys.argv = ['plumbline', 'check-model', 'weights.pt', '--task', 'task.json']\n"
-        "from analysis.cli import main; main()"
+        "from plumbline.analysis.cli import main; main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 2
-    assert "pip install 'plumbline[models]'" in result.stderr
+    assert "pip install 'plumbline-theory[models]'" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import Outcome, check_model
-from analysis.memorization import model_check
-from models.memorization import (
+from plumbline.analysis import Outcome, check_model
+from plumbline.analysis.memorization import model_check
+from plumbline.models.memorization import (
     AttentionOnlyTransformer,
     CompressedAttentionTransformer,
     MLPTransformer,
     SequenceEncoder,
     memorizing_transformer,
 )
-from theory.memorization import (
+from plumbline.theory.memorization import (
     attention_only_capacity,
     conditional_entropy,
     geometric_law,

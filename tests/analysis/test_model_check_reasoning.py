@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from analysis import Outcome, check_model
-from models.reasoning import OneLayerTransformer, enumerated_sentences
-from theory.reasoning import (
+from plumbline.analysis import Outcome, check_model
+from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences
+from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
     limit_loss,
@@ -78,7 +78,7 @@ def test_before_its_step_the_feed_forward_layer_says_another_token():
 
 def test_roles_are_those_of_the_scale_that_is_measured(monkeypatch):
     """The claim can fail: logits of another scale are refuted."""
-    from analysis.reasoning import model_check
+    from plumbline.analysis.reasoning import model_check
 
     right = model_check.layer_logits
     monkeypatch.setattr(model_check, "layer_logits", lambda task, scale, **o: right(task, 1.001 * scale, **o))
@@ -181,7 +181,7 @@ def test_trained_attention_stands_in_between():
 
 def test_what_is_sampled_has_its_error(monkeypatch):
     """A sample of sentences is within six of its errors of all of them: loss, gaps, findings, and claims."""
-    from analysis.reasoning import model_check
+    from plumbline.analysis.reasoning import model_check
 
     model = OneLayerTransformer.from_name("Origin-Linear-FA", SMALL)
     with torch.no_grad():
@@ -205,7 +205,7 @@ def test_what_is_sampled_has_its_error(monkeypatch):
 
 def test_a_loss_below_bayes_would_be_refuted(monkeypatch):
     """The bound can fail."""
-    from analysis.reasoning import model_check
+    from plumbline.analysis.reasoning import model_check
 
     monkeypatch.setattr(model_check, "bayes_risk", lambda task: 1.01 * bayes_risk(task))
     report = check_model(at(NOISY, "Reparam-Linear-FA", 30.0), NOISY)

@@ -8,12 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import Outcome, check_model
-from analysis.regression.cases import random_task
-from analysis.regression.experiments import TrainLinearTransformer
-from models.regression import LinearTransformer, sample_prompts, sample_wisharts
-from tests.strategies import regression_tasks, seeds
-from theory.regression import (
+from plumbline.analysis import Outcome, check_model
+from plumbline.analysis.regression.cases import random_task
+from plumbline.analysis.regression.experiments import TrainLinearTransformer
+from plumbline.models.regression import LinearTransformer, sample_prompts, sample_wisharts
+from plumbline.theory.regression import (
     RegressionTask,
     bayes_risk,
     gd_plus_plus_optimum,
@@ -25,6 +24,7 @@ from theory.regression import (
     one_step_optimum,
     one_step_risk,
 )
+from tests.strategies import regression_tasks, seeds
 
 TASK = RegressionTask(5, 20)
 COVARIANCE = np.array([[2.0, 0.5], [0.5, 1.0]])
@@ -216,8 +216,8 @@ def test_noise_changes_the_optimum_and_the_bayes_risk():
 
 def test_a_wrong_bayes_risk_would_be_refuted(monkeypatch):
     """The bound can fail: a Bayes risk above the optimum's is violated."""
-    from analysis.regression import model_reading
-    from theory.estimate import Estimate
+    from plumbline.analysis.regression import model_reading
+    from plumbline.theory.estimate import Estimate
 
     monkeypatch.setattr(model_reading, "bayes_risk", lambda task: Estimate(0.5, 0.0, "wrong"))
     best = noisy_multi_step_optimum(2, 5, 20, 0.1)

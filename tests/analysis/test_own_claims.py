@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis.cli import app
-from analysis.own_claims import load_claims
+from plumbline.analysis.cli import app
+from plumbline.analysis.own_claims import load_claims
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 pytestmark = pytest.mark.usefixtures("separate_registry")
@@ -33,7 +33,7 @@ def test_examples_come_out_as_promised(name, tmp_path, monkeypatch):
 
 def test_jobs_of_a_users_file_run_in_worker_processes(tmp_path):
     """The worker imports the file that defines the job."""
-    main = "from analysis.cli import main; main()"
+    main = "from plumbline.analysis.cli import main; main()"
     command = [sys.executable, "-c", main, "check", str(EXAMPLES / "own_module.py"), "--jobs", "2"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis import Budget, CaseResult, ClaimResult, Outcome, Verdict, catalogue
-from analysis.cli import app
-from analysis.commands import reporting
-from analysis.engine.figure import Figure
-from analysis.errata import errata
-from analysis.report import report_page
-from analysis.report.gauge import excess, gauge, least_refuted
+from plumbline.analysis import Budget, CaseResult, ClaimResult, Outcome, Verdict, catalogue
+from plumbline.analysis.cli import app
+from plumbline.analysis.commands import reporting
+from plumbline.analysis.engine.figure import Figure
+from plumbline.analysis.errata import errata
+from plumbline.analysis.report import report_page
+from plumbline.analysis.report.gauge import excess, gauge, least_refuted
 from tests.reports import HOSTILE, OUTCOMES, picture, small_report
 
 ROOT = Path(__file__).parent.parent.parent
@@ -199,7 +199,7 @@ def test_gauge_has_the_margin_in_the_middle():
 def test_templates_are_installed():
     """They travel with the package."""
     for name in ("page.html", "page.css", "page.js"):
-        assert files("analysis.report").joinpath(name).is_file()
+        assert files("plumbline.analysis.report").joinpath(name).is_file()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from analysis import Outcome
+from plumbline.analysis import Outcome
 from tests.reports import OUTCOMES, small_report
 
 driver = pytest.importorskip("playwright.sync_api", reason="the driver is missing: pip install '.[test]'")

@@ -1,4 +1,4 @@
-"""`plumbline sweep` and `analysis.sweep` over the experiments of all families."""
+"""`plumbline sweep` and `plumbline.analysis.sweep` over the experiments of all families."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from analysis import Store, experiments, sweep
-from analysis.cli import app
-from analysis.commands import sweeping
-from analysis.commands.sweeping import Lines
-from theory.memorization import accuracy_lower_bound
-from theory.reasoning import ReasoningTask, bayes_risk, feed_forward_gap, normalized_gd_curve
-from theory.regression import gd_plus_plus_optimum, looped_optimum, multi_step_optimum, noisy_multi_step_optimum
+from plumbline.analysis import Store, experiments, sweep
+from plumbline.analysis.cli import app
+from plumbline.analysis.commands import sweeping
+from plumbline.analysis.commands.sweeping import Lines
+from plumbline.theory.memorization import accuracy_lower_bound
+from plumbline.theory.reasoning import ReasoningTask, bayes_risk, feed_forward_gap, normalized_gd_curve
+from plumbline.theory.regression import (
+    gd_plus_plus_optimum,
+    looped_optimum,
+    multi_step_optimum,
+    noisy_multi_step_optimum,
+)
 
 SMALL = {"vocab_size": 12, "sentence_length": 16, "triggers": 2, "outputs": 3}
 
@@ -252,7 +257,7 @@ def test_failed_runs_exit_with_one(run):
 )
 def test_bad_usage(run, words, message, monkeypatch):
     """Exit code 2 and what is allowed; nothing has run."""
-    monkeypatch.setattr("analysis.engine.cluster.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("plumbline.analysis.engine.cluster.CONNECT_SECONDS", 0.2)
     result = run(*words)
 
     assert result.exit_code == 2, result.output
@@ -266,7 +271,8 @@ def test_a_scheduler_without_its_extra_says_which(run, monkeypatch):
 
     assert result.exit_code == 2
     assert (
-        "this needs distributed, which the base install leaves out: pip install 'plumbline[cluster]'" in result.output
+        "this needs distributed, which the base install leaves out: pip install 'plumbline-theory[cluster]'"
+        in result.output
     )
 
 

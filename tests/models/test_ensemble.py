@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.ensemble import Ensemble
+from plumbline.models.ensemble import Ensemble
 
 
 class Layer(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.normalized_gd import NormalizedGD, normalized
+from plumbline.models.normalized_gd import NormalizedGD, normalized
 
 # A few float64 divisions and a square root.
 ROUNDING = 1e-14

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu, relu
 
-from models.perceptron import perceptron
+from plumbline.models.perceptron import perceptron
 
 
 @pytest.mark.parametrize(("name", "activation"), [("gelu", gelu), ("relu", relu)])

@@ -49,7 +49,7 @@ def _tests_fail(root: Path, arguments: list[str]) -> bool:
 
 
 def _copy(root: Path) -> None:
-    for folder in ("theory", "models", "analysis", "tests"):
+    for folder in ("plumbline", "theory", "models", "analysis", "tests"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", root)
 

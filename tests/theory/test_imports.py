@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = ("torch", "matplotlib", "scipy", "sympy", "mpmath", "dask")
 """Modules that `import theory` must not load; scipy and sympy only inside the functions that need them."""
-ALLOWED = {"numpy", "scipy", "sympy", "mpmath", "theory"}
+ALLOWED = {"numpy", "scipy", "sympy", "mpmath", "plumbline.theory"}
 """Third-party and own packages that theory may import anywhere."""
 
 
@@ -22,14 +22,20 @@ def loaded_after(statement):
     return result.stdout.split()
 
 
+def package(name):
+    """The top-level package of a name; of our own, the room."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "plumbline" else parts[0]
+
+
 def imported_packages(source):
-    """Top-level packages imported anywhere in the source, inside functions too."""
+    """Packages imported anywhere in the source, inside functions too."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (package(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            yield (node.module or "").split(".")[0]
+            yield from {package(f"{node.module}.{alias.name}") for alias in node.names}
 
 
 def imported_families(source):
@@ -39,8 +45,8 @@ def imported_families(source):
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         for name in names:
             parts = name.split(".")
-            if parts[0] == "theory" and len(parts) > 1 and (ROOT / "theory" / parts[1]).is_dir():
-                yield parts[1]
+            if parts[:2] == ["plumbline", "theory"] and len(parts) > 2 and (ROOT / "theory" / parts[2]).is_dir():
+                yield parts[2]
 
 
 SOURCES = sorted((ROOT / "theory").rglob("*.py"))
@@ -52,19 +58,19 @@ FAMILIES = sorted(path.parent.name for path in (ROOT / "theory").glob("*/__init_
 def test_importing_theory_loads_nothing_slow():
     """A fresh interpreter has none of the slow modules after importing all of theory's public packages."""
     assert "regression" in FAMILIES
-    assert loaded_after("import theory, " + ", ".join(f"theory.{family}" for family in FAMILIES)) == []
+    assert loaded_after("import " + ", ".join(f"plumbline.theory.{family}" for family in FAMILIES)) == []
 
 
 def test_the_check_can_fail():
     """The same check sees a slow module when one is loaded, and when a call loads it."""
-    assert loaded_after("import theory.regression, scipy.optimize") == ["scipy"]
-    assert "mpmath" in loaded_after("import theory.regression as t; t.multi_step_optimum(1, 2, 3)")
+    assert loaded_after("import plumbline.theory.regression, scipy.optimize") == ["scipy"]
+    assert "mpmath" in loaded_after("import plumbline.theory.regression as t; t.multi_step_optimum(1, 2, 3)")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_public_names_are_complete(family):
     """`__all__` of a family's package is sorted, importable, and all that its __init__ imports."""
-    package = importlib.import_module(f"theory.{family}")
+    package = importlib.import_module(f"plumbline.theory.{family}")
 
     assert package.__all__ == sorted(package.__all__)
     tree = ast.parse(Path(package.__file__).read_text())
@@ -88,8 +94,8 @@ def test_theory_stands_on_the_ground(path):
 
 def test_the_static_check_can_fail():
     """The static checks see imports inside functions, and a family that imports another."""
-    source = "def f():\n    import models.regression\n    from analysis import cli\n"
-    assert set(imported_packages(source)) == {"models", "analysis"}
-    assert list(imported_families("from theory.regression.task import RegressionTask")) == ["regression"]
-    assert list(imported_families("import theory.regression")) == ["regression"]
-    assert list(imported_families("from theory import checks")) == []
+    source = "def f():\n    import plumbline.models.regression\n    from plumbline.analysis import cli\n"
+    assert set(imported_packages(source)) == {"plumbline.models", "plumbline.analysis"}
+    assert list(imported_families("from plumbline.theory.regression.task import RegressionTask")) == ["regression"]
+    assert list(imported_families("import plumbline.theory.regression")) == ["regression"]
+    assert list(imported_families("from plumbline.theory import checks")) == []

@@ -4,8 +4,8 @@ Conventions: N tokens, contexts of S tokens, T contexts; P (T, N) is the conditi
 contexts; divergences are Σ_t ρ_t KL(P_t ‖ model) in nats; H heads of dimension d_h, embedding dimension d.
 """
 
-from theory.memorization.accuracy import accuracy_lower_bound, guaranteed_accuracy
-from theory.memorization.bounds import (
+from plumbline.theory.memorization.accuracy import accuracy_lower_bound, guaranteed_accuracy
+from plumbline.theory.memorization.bounds import (
     OrderResult,
     bit_upper_bound,
     dimension_upper_bound,
@@ -15,26 +15,30 @@ from theory.memorization.bounds import (
     two_layer_relu_weights,
     two_layer_relu_width,
 )
-from theory.memorization.capacity import (
+from plumbline.theory.memorization.capacity import (
     attention_only_capacity,
     compressed_attention_capacity,
     heads_needed,
     multi_head_capacity,
     published_capacity,
 )
-from theory.memorization.cells import cell_bound, token_block_bound
-from theory.memorization.certificate import LowerBound
-from theory.memorization.codimension import CodimensionOneOptimum, codimension_one_divergence, codimension_one_optimum
-from theory.memorization.distribution import DistributionBound, distribution_bound, logit_oscillation
-from theory.memorization.eckart_young import eckart_young_bound
-from theory.memorization.entropy import (
+from plumbline.theory.memorization.cells import cell_bound, token_block_bound
+from plumbline.theory.memorization.certificate import LowerBound
+from plumbline.theory.memorization.codimension import (
+    CodimensionOneOptimum,
+    codimension_one_divergence,
+    codimension_one_optimum,
+)
+from plumbline.theory.memorization.distribution import DistributionBound, distribution_bound, logit_oscillation
+from plumbline.theory.memorization.eckart_young import eckart_young_bound
+from plumbline.theory.memorization.entropy import (
     best_constant_divergence,
     conditional_entropy,
     divergence,
     uniform_divergence,
 )
-from theory.memorization.log_table import rank_for_zero_divergence, small_signal_divergence
-from theory.memorization.lookup import (
+from plumbline.theory.memorization.log_table import rank_for_zero_divergence, small_signal_divergence
+from plumbline.theory.memorization.lookup import (
     circle_cosines,
     circle_divergence,
     circle_scale,
@@ -43,15 +47,15 @@ from theory.memorization.lookup import (
     one_dimensional_divergence,
     published_noisy_lookup_bound,
 )
-from theory.memorization.low_rank import LowRankOptimum, optimal_low_rank
-from theory.memorization.parameters import (
+from plumbline.theory.memorization.low_rank import LowRankOptimum, optimal_low_rank
+from plumbline.theory.memorization.parameters import (
     attention_only_parameters,
     compressed_attention_parameters,
     sequence_encoder_parameters,
 )
-from theory.memorization.rank import GenericRank, generic_rank, independent_contexts
-from theory.memorization.tails import unseen_mass, zipf_tail
-from theory.memorization.task import NgramTask, geometric_law, lookup_table, uniform_law, zipf_law
+from plumbline.theory.memorization.rank import GenericRank, generic_rank, independent_contexts
+from plumbline.theory.memorization.tails import unseen_mass, zipf_tail
+from plumbline.theory.memorization.task import NgramTask, geometric_law, lookup_table, uniform_law, zipf_law
 
 __all__ = [
     "CodimensionOneOptimum",

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.capacity import attention_only_capacity
-from theory.memorization.rank import MAX_FEATURES, independent_contexts
+from plumbline.theory import checks
+from plumbline.theory.memorization.capacity import attention_only_capacity
+from plumbline.theory.memorization.rank import MAX_FEATURES, independent_contexts
 
 
 def accuracy_lower_bound(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from theory import checks
+from plumbline.theory import checks
 
 MAX_NUMBER = 10**15
 """Largest numbers of parameters and points: quotients are exact in float64."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from theory import checks
+from plumbline.theory import checks
 
 MAX_CONTEXT_LENGTH, MAX_VOCAB_SIZE = 800, 10**5
 """Largest sizes: the number N^S of contexts is computed exactly, and Python prints integers of 4300 digits."""

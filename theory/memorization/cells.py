@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.certificate import LowerBound
-from theory.memorization.codimension import optimal_tilts, sum_zero_basis, tilt_range, tilted_entropy_gains
-from theory.memorization.task import table_and_prior
+from plumbline.theory import checks
+from plumbline.theory.memorization.certificate import LowerBound
+from plumbline.theory.memorization.codimension import optimal_tilts, sum_zero_basis, tilt_range, tilted_entropy_gains
+from plumbline.theory.memorization.task import table_and_prior
 
 EPS = float(np.finfo(float).eps)
 CELL_ENTRIES = 2 * 10**5

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.objective import DivergenceObjective, Objective, lbfgs
-from theory.memorization.task import table_and_prior
+from plumbline.theory import checks
+from plumbline.theory.memorization.objective import DivergenceObjective, Objective, lbfgs
+from plumbline.theory.memorization.task import table_and_prior
 
 NEWTON_STEPS = 60
 """Steps for the tilts of all rows: Newton needs ten, halving the bracket at each failure sixty."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.entropy import check_logits, row_divergences
-from theory.memorization.task import table_and_prior
+from plumbline.theory import checks
+from plumbline.theory.memorization.entropy import check_logits, row_divergences
+from plumbline.theory.memorization.task import table_and_prior
 
 STORED_TOLERANCE = 1e-6
 """Largest oscillation on a context called stored, relative to the encoder's largest logit."""

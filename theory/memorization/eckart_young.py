@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.certificate import LowerBound
-from theory.memorization.task import table_and_prior
+from plumbline.theory import checks
+from plumbline.theory.memorization.certificate import LowerBound
+from plumbline.theory.memorization.task import table_and_prior
 
 EPS = float(np.finfo(float).eps)
 BISECTIONS = 100

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.task import NgramTask, check_task, table_and_prior
+from plumbline.theory import checks
+from plumbline.theory.memorization.task import NgramTask, check_task, table_and_prior
 
 MAX_LOGIT = 1e300
 """Largest logit: the range of the difference of two rows stays finite."""
@@ -34,7 +34,7 @@ def conditional_entropy(task: NgramTask) -> float:
         Shannon 1948.
 
     Example:
-        >>> from theory.memorization import geometric_law
+        >>> from plumbline.theory.memorization import geometric_law
         >>> round(conditional_entropy(geometric_law(50, ratio=0.5, support=10)), 12)
         1.378541689209
     """
@@ -64,7 +64,7 @@ def uniform_divergence(task: NgramTask) -> float:
         Derived here (immediate).
 
     Example:
-        >>> from theory.memorization import lookup_table
+        >>> from plumbline.theory.memorization import lookup_table
         >>> round(uniform_divergence(lookup_table(50)), 12)
         3.912023005428
     """
@@ -94,7 +94,7 @@ def best_constant_divergence(task: NgramTask) -> float:
         Derived here (classical).
 
     Example:
-        >>> from theory.memorization import lookup_table
+        >>> from plumbline.theory.memorization import lookup_table
         >>> round(best_constant_divergence(lookup_table(2, 1, labels=[0, 1])), 12)
         0.69314718056
     """

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.task import table_and_prior
+from plumbline.theory import checks
+from plumbline.theory.memorization.task import table_and_prior
 
 
 def _full_support(task_or_table: Any, prior: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.task import table_and_prior
+from plumbline.theory import checks
+from plumbline.theory.memorization.task import table_and_prior
 
 SUFFICIENT_CONSTANT = 32.0
 """The 32 of C = sqrt(32 log(N+1)/d) in the published bound."""

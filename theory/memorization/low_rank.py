@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.cells import cell_bound, token_block_bound
-from theory.memorization.certificate import LowerBound
-from theory.memorization.codimension import codimension_one_optimum
-from theory.memorization.eckart_young import eckart_young_bound
-from theory.memorization.entropy import row_divergences
-from theory.memorization.lookup import circle_scale, lookup_divergence
-from theory.memorization.objective import DivergenceObjective, lbfgs
-from theory.memorization.task import table_and_prior
+from plumbline.theory import checks
+from plumbline.theory.memorization.cells import cell_bound, token_block_bound
+from plumbline.theory.memorization.certificate import LowerBound
+from plumbline.theory.memorization.codimension import codimension_one_optimum
+from plumbline.theory.memorization.eckart_young import eckart_young_bound
+from plumbline.theory.memorization.entropy import row_divergences
+from plumbline.theory.memorization.lookup import circle_scale, lookup_divergence
+from plumbline.theory.memorization.objective import DivergenceObjective, lbfgs
+from plumbline.theory.memorization.task import table_and_prior
 
 LOG_FLOOR = 1e-3
 """Probabilities below it count as it where a table is turned into starting logits."""

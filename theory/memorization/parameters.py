@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from theory import checks
-from theory.memorization.capacity import MAX_CONTEXT_LENGTH, MAX_VOCAB_SIZE
+from plumbline.theory import checks
+from plumbline.theory.memorization.capacity import MAX_CONTEXT_LENGTH, MAX_VOCAB_SIZE
 
 
 def attention_only_parameters(

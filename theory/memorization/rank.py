@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from theory import checks
-from theory.memorization.modular import PRIME, inverse, pivot_columns, power
+from plumbline.theory import checks
+from plumbline.theory.memorization.modular import PRIME, inverse, pivot_columns, power
 
 Architecture = Literal["attention_only", "compressed"]
 ARCHITECTURES = ("attention_only", "compressed")

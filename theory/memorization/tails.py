@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
+from plumbline.theory import checks
 
 MAX_EXPONENT = 1000.0
 """Beyond it 2^-a is nearly below the smallest positive float64."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from theory import checks
+from plumbline.theory import checks
 
 NgramLaw = Literal["geometric", "zipf", "uniform", "lookup", "table"]
 LAWS = ("geometric", "zipf", "uniform", "lookup", "table")

@@ -5,18 +5,18 @@ key-query matrix; a model's feed-forward layer reads the last token (``"F"``) or
 ``noise_estimate`` is the α̂ that layer was built with; step t = 0 is the untrained model.
 """
 
-from theory.reasoning.batch_noise import batch_loss_deviation
-from theory.reasoning.bayes import AnswerProbabilities, bayes_predictor, bayes_risk
-from theory.reasoning.convergence import convergence_rate, published_rate, stall_scale, steps_to
-from theory.reasoning.dynamics import (
+from plumbline.theory.reasoning.batch_noise import batch_loss_deviation
+from plumbline.theory.reasoning.bayes import AnswerProbabilities, bayes_predictor, bayes_risk
+from plumbline.theory.reasoning.convergence import convergence_rate, published_rate, stall_scale, steps_to
+from plumbline.theory.reasoning.dynamics import (
     LimitCycle,
     NormalizedGDCurve,
     limit_cycle,
     normalized_gd_curve,
     replay_normalized_gd,
 )
-from theory.reasoning.enumeration import Population, enumerate_population
-from theory.reasoning.finite_sample import (
+from plumbline.theory.reasoning.enumeration import Population, enumerate_population
+from plumbline.theory.reasoning.finite_sample import (
     LayerLogits,
     degenerate_sample_probability,
     excess_risk,
@@ -25,13 +25,13 @@ from theory.reasoning.finite_sample import (
     layer_logits,
     layer_role_step,
 )
-from theory.reasoning.first_step import feed_forward_gradient, key_query_gradient
-from theory.reasoning.gradient_flow import gradient_flow, normalized_gradient_flow
-from theory.reasoning.optimum import feed_forward_gap, limit_loss, minimum_loss, optimal_scale
-from theory.reasoning.population_loss import output_probabilities, population_loss, population_loss_derivative
-from theory.reasoning.softmax_loss import softmax_loss, softmax_probabilities
-from theory.reasoning.task import ReasoningTask
-from theory.reasoning.unconstrained import UnseenBound, feed_forward_floor, unseen_output_bound
+from plumbline.theory.reasoning.first_step import feed_forward_gradient, key_query_gradient
+from plumbline.theory.reasoning.gradient_flow import gradient_flow, normalized_gradient_flow
+from plumbline.theory.reasoning.optimum import feed_forward_gap, limit_loss, minimum_loss, optimal_scale
+from plumbline.theory.reasoning.population_loss import output_probabilities, population_loss, population_loss_derivative
+from plumbline.theory.reasoning.softmax_loss import softmax_loss, softmax_probabilities
+from plumbline.theory.reasoning.task import ReasoningTask
+from plumbline.theory.reasoning.unconstrained import UnseenBound, feed_forward_floor, unseen_output_bound
 
 __all__ = [
     "AnswerProbabilities",

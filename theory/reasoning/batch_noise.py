@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from theory import checks
-from theory.reasoning.bayes import check_noise_estimate, noise_logit
-from theory.reasoning.population_loss import ATTENTIONS
-from theory.reasoning.softmax_loss import FEED_FORWARDS, attention_weights, leaking_logits
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.reasoning.bayes import check_noise_estimate, noise_logit
+from plumbline.theory.reasoning.population_loss import ATTENTIONS
+from plumbline.theory.reasoning.softmax_loss import FEED_FORWARDS, attention_weights, leaking_logits
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 
 def batch_loss_deviation(

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from theory import checks
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 
 @dataclass(frozen=True)

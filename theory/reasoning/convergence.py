@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from theory import checks
-from theory.reasoning.bayes import bayes_risk, check_noise_estimate
-from theory.reasoning.optimum import optimal_scale
-from theory.reasoning.population_loss import ATTENTIONS, log_distance, population_loss
-from theory.reasoning.softmax_loss import FEED_FORWARDS
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.reasoning.bayes import bayes_risk, check_noise_estimate
+from plumbline.theory.reasoning.optimum import optimal_scale
+from plumbline.theory.reasoning.population_loss import ATTENTIONS, log_distance, population_loss
+from plumbline.theory.reasoning.softmax_loss import FEED_FORWARDS
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 LEARNING_RATES = (1e-12, 1e6)
 """Smallest and largest learning rate."""

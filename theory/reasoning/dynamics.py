@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.reasoning.bayes import noise_logit
-from theory.reasoning.convergence import check_model, step_length
-from theory.reasoning.gradient_flow import check_probabilities
-from theory.reasoning.optimum import optimal_scale
-from theory.reasoning.population_loss import (
+from plumbline.theory import checks
+from plumbline.theory.reasoning.bayes import noise_logit
+from plumbline.theory.reasoning.convergence import check_model, step_length
+from plumbline.theory.reasoning.gradient_flow import check_probabilities
+from plumbline.theory.reasoning.optimum import optimal_scale
+from plumbline.theory.reasoning.population_loss import (
     log_competitors,
     log_distance,
     population_loss,
     population_loss_derivative,
 )
-from theory.reasoning.softmax_loss import METHODS
-from theory.reasoning.task import ReasoningTask
+from plumbline.theory.reasoning.softmax_loss import METHODS
+from plumbline.theory.reasoning.task import ReasoningTask
 
 MAX_STEPS = 10**7
 """Largest number of steps of a curve."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 MAX_SENTENCES = 500_000
 """Largest number of sentences that is enumerated."""

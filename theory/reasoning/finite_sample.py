@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory import checks
-from theory.reasoning.bayes import check_noise_estimate, divergence, noise_logit
-from theory.reasoning.convergence import check_learning_rate
-from theory.reasoning.population_loss import log_distance
-from theory.reasoning.task import MAX_SIZE, ReasoningTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.reasoning.bayes import check_noise_estimate, divergence, noise_logit
+from plumbline.theory.reasoning.convergence import check_learning_rate
+from plumbline.theory.reasoning.population_loss import log_distance
+from plumbline.theory.reasoning.task import MAX_SIZE, ReasoningTask, check_task
 
 MAX_SAMPLE_SIZE = 10**7
 """Largest sample whose binomial law is summed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 MAX_VOCABULARY = 2000
 """Largest vocabulary: the gradients are dense arrays."""

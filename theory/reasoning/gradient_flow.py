@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 MAX_LENGTH = 500.0
 """Longest path of the normalised flow: the flow time grows like e^length."""

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from theory import checks
-from theory.reasoning.bayes import check_noise_estimate, cross_entropy, noise_logit
-from theory.reasoning.population_loss import ATTENTIONS, log_competitors, population_loss
-from theory.reasoning.softmax_loss import FEED_FORWARDS, leaking_logits
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.reasoning.bayes import check_noise_estimate, cross_entropy, noise_logit
+from plumbline.theory.reasoning.population_loss import ATTENTIONS, log_competitors, population_loss
+from plumbline.theory.reasoning.softmax_loss import FEED_FORWARDS, leaking_logits
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 
 def optimal_scale(

@@ -7,9 +7,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from theory import checks
-from theory.reasoning.bayes import AnswerProbabilities, check_noise_estimate, cross_entropy, noise_logit
-from theory.reasoning.softmax_loss import (
+from plumbline.theory import checks
+from plumbline.theory.reasoning.bayes import AnswerProbabilities, check_noise_estimate, cross_entropy, noise_logit
+from plumbline.theory.reasoning.softmax_loss import (
     FEED_FORWARDS,
     METHODS,
     leaking_logits,
@@ -17,7 +17,7 @@ from theory.reasoning.softmax_loss import (
     softmax_loss_derivative,
     softmax_probabilities,
 )
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 ATTENTIONS = ("linear", "relu", "softmax")
 

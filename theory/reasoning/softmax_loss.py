@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.estimate import Estimate
-from theory.reasoning.bayes import AnswerProbabilities, check_noise_estimate, noise_logit
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.estimate import Estimate
+from plumbline.theory.reasoning.bayes import AnswerProbabilities, check_noise_estimate, noise_logit
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 METHODS = ("exact", "second-order", "jensen")
 FEED_FORWARDS = ("F", "FA")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from theory import checks
+from plumbline.theory import checks
 
 MAX_SIZE = 10**9
 """Largest vocabulary and sentence: beyond it the sums over tokens lose more than half the digits of float64."""

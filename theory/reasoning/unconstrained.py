@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from theory import checks
-from theory.reasoning.bayes import bayes_risk
-from theory.reasoning.population_loss import ATTENTIONS
-from theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.reasoning.bayes import bayes_risk
+from plumbline.theory.reasoning.population_loss import ATTENTIONS
+from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 
 @dataclass(frozen=True)

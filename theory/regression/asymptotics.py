@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from theory import checks
-from theory.regression.multi_step import MultiStepOptimum
+from plumbline.theory import checks
+from plumbline.theory.regression.multi_step import MultiStepOptimum
 
 MAX_LIMIT_STEPS = 10_000
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
+from plumbline.theory import checks
 
 NO_CURVATURE = 1e-12
 """Diagonal entries up to this share of the largest count as zero: rounding of what is zero in exact arithmetic."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.regression.landscape import feature_second_moment, one_layer_spectrum
-from theory.regression.one_step import one_step_optimum
-from theory.regression.task import RegressionTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.regression.landscape import feature_second_moment, one_layer_spectrum
+from plumbline.theory.regression.one_step import one_step_optimum
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 MAX_RECORDED_STEPS = 1_000_000
 """Longest trajectory: every matrix on the way is kept."""

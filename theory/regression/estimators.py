@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from theory import checks
-from theory.estimate import Estimate
-from theory.regression.one_step import square_root
-from theory.regression.spectrum import MAX_NODES, spectral_quadrature
-from theory.regression.task import RegressionTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.estimate import Estimate
+from plumbline.theory.regression.one_step import square_root
+from plumbline.theory.regression.spectrum import MAX_NODES, spectral_quadrature
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 BRACKET_NODES = (16, 32, MAX_NODES)
 """Numbers of quadrature nodes tried in turn, until the bracket is narrow."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.regression.multi_step import check_sizes, degree_bound, multi_step_optimum
-from theory.regression.spectrum import spectral_quadrature
+from plumbline.theory import checks
+from plumbline.theory.regression.multi_step import check_sizes, degree_bound, multi_step_optimum
+from plumbline.theory.regression.spectrum import spectral_quadrature
 
 MAX_LAYERS = 4
 """Deepest GD++ network: its residual has degree (3^L − 1)/2, 40 at four layers."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.regression.multi_step import MultiStepOptimum
-from theory.regression.task import RegressionTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.regression.multi_step import MultiStepOptimum
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 MAX_GRADIENT_STEPS = 10
 """Largest number of steps: the number of trace words grows with the partitions of twice the steps."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.regression.landscape import MAX_LAYERS, gradient_at_zero, one_layer_gradient
-from theory.regression.task import RegressionTask, check_task
-from theory.regression.trace_words import Word, radial_factor, trace_word_mean
+from plumbline.theory import checks
+from plumbline.theory.regression.landscape import MAX_LAYERS, gradient_at_zero, one_layer_gradient
+from plumbline.theory.regression.task import RegressionTask, check_task
+from plumbline.theory.regression.trace_words import Word, radial_factor, trace_word_mean
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from theory import checks
-from theory.regression.landscape import MAX_LAYERS
-from theory.regression.task import COVARIATE_LAWS, CovariateLaw
+from plumbline.theory import checks
+from plumbline.theory.regression.landscape import MAX_LAYERS
+from plumbline.theory.regression.task import COVARIATE_LAWS, CovariateLaw
 
 ValueBlock = Literal["absent", "zero", "free"]
 VALUE_BLOCKS = ("absent", "zero", "free")

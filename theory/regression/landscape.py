@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.regression.task import RegressionTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 MAX_LAYERS = 64
 """Deepest network whose Hessian at zero is written down."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.estimate import Estimate
-from theory.regression.gd_plus_plus import MAX_LAYERS, residual_polynomial
-from theory.regression.one_step import one_step_risk, square_root
-from theory.regression.spectrum import spectral_quadrature
-from theory.regression.task import RegressionTask, check_task
+from plumbline.theory import checks
+from plumbline.theory.estimate import Estimate
+from plumbline.theory.regression.gd_plus_plus import MAX_LAYERS, residual_polynomial
+from plumbline.theory.regression.one_step import one_step_risk, square_root
+from plumbline.theory.regression.spectrum import spectral_quadrature
+from plumbline.theory.regression.task import RegressionTask, check_task
 
 # Blocks this close to a multiple of the identity (relative) are taken as scalar: the risk is then exact.
 SCALAR_TOLERANCE = 1e-13

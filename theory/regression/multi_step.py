@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.regression.spectrum import MAX_NODES, christoffel_at_zero, spectral_quadrature
-from theory.regression.task import MAX_SIZE
-from theory.regression.wishart import MAX_TOTAL_POWER, wishart_moment
+from plumbline.theory import checks
+from plumbline.theory.regression.spectrum import MAX_NODES, christoffel_at_zero, spectral_quadrature
+from plumbline.theory.regression.task import MAX_SIZE
+from plumbline.theory.regression.wishart import MAX_TOTAL_POWER, wishart_moment
 
 MAX_STEPS = MAX_NODES - 1
 """Largest number of steps of the exact rational range."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.regression.curvature import Spectrum
-from theory.regression.noisy import MAX_NOISY_STEPS, noisy_multi_step_optimum
-from theory.regression.one_step import square_root
-from theory.regression.task import RegressionTask, check_task
-from theory.regression.wishart import wishart_moment
+from plumbline.theory import checks
+from plumbline.theory.regression.curvature import Spectrum
+from plumbline.theory.regression.noisy import MAX_NOISY_STEPS, noisy_multi_step_optimum
+from plumbline.theory.regression.one_step import square_root
+from plumbline.theory.regression.task import RegressionTask, check_task
+from plumbline.theory.regression.wishart import wishart_moment
 
 ISOTROPY_TOLERANCE = 1e-8
 """Largest relative spread of the eigenvalues of ΨΣ taken for rounding."""

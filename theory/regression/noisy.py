@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
-from theory.regression.multi_step import check_sizes, multi_step_optimum
-from theory.regression.spectrum import spectral_quadrature
-from theory.regression.wishart import spectral_moments
+from plumbline.theory import checks
+from plumbline.theory.regression.multi_step import check_sizes, multi_step_optimum
+from plumbline.theory.regression.spectrum import spectral_quadrature
+from plumbline.theory.regression.wishart import spectral_moments
 
 MAX_NOISY_STEPS = 12
 """Largest number of steps: the real optimum is searched over every way in which step sizes can merge."""

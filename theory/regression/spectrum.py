@@ -9,9 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from theory import checks
-from theory.regression.task import MAX_SIZE
-from theory.regression.wishart import spectral_moments
+from plumbline.theory import checks
+from plumbline.theory.regression.task import MAX_SIZE
+from plumbline.theory.regression.wishart import spectral_moments
 
 MAX_NODES = 48
 """Largest number of quadrature nodes (and of steps): the rational recursion stays below a few seconds."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from theory import checks
+from plumbline.theory import checks
 
 CovariateLaw = Literal["gaussian", "sphere", "gamma"]
 MAX_SIZE = 10**12

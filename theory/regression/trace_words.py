@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from theory.regression.task import RegressionTask
+from plumbline.theory.regression.task import RegressionTask
 
 MAX_FACTORS = 4
 """Largest number of W in a product: 15 ways to share samples, 211 terms."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import factorial
 from typing import Any
 
-from theory import checks
+from plumbline.theory import checks
 
 MAX_TRACE_POWER = 400
 """Largest power of a single trace: the closed sum has O(power²) terms of O(power) factors each."""

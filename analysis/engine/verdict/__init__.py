@@ -6,12 +6,12 @@ prediction. The quantifier of the statement decides the rule: a failed training 
 minimum, and no sample proves a bound.
 """
 
-from analysis.engine.verdict.decision import spend
-from analysis.engine.verdict.exact import BoundForAll, GlobalMinimum, Identity
-from analysis.engine.verdict.exists import AtMost, BoundExists
-from analysis.engine.verdict.measurement import Runs
-from analysis.engine.verdict.ordering import Ordering
-from analysis.engine.verdict.outcome import (
+from plumbline.analysis.engine.verdict.decision import spend
+from plumbline.analysis.engine.verdict.exact import BoundForAll, GlobalMinimum, Identity
+from plumbline.analysis.engine.verdict.exists import AtMost, BoundExists
+from plumbline.analysis.engine.verdict.measurement import Runs
+from plumbline.analysis.engine.verdict.ordering import Ordering
+from plumbline.analysis.engine.verdict.outcome import (
     Outcome,
     Rule,
     Verdict,
@@ -19,7 +19,7 @@ from analysis.engine.verdict.outcome import (
     not_applicable,
     worst_case,
 )
-from analysis.engine.verdict.sampled import Convergence, Expectation, Rate
+from plumbline.analysis.engine.verdict.sampled import Convergence, Expectation, Rate
 
 __all__ = [
     "AtMost",

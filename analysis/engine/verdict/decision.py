@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from theory import checks
+from plumbline.theory import checks
 
 # Gauss-Legendre nodes in the quantile of the estimated standard error; 64 give powers to about 1e-4, and a
 # power is used to choose a sample size, never to decide.

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from analysis.engine.verdict.measurement import (
+from plumbline.analysis.engine.verdict.measurement import (
     Runs,
     finite_numbers,
     levels,
@@ -17,8 +17,8 @@ from analysis.engine.verdict.measurement import (
     runs,
     scale_of,
 )
-from analysis.engine.verdict.outcome import Outcome, Verdict
-from theory import checks
+from plumbline.analysis.engine.verdict.outcome import Outcome, Verdict
+from plumbline.theory import checks
 
 
 @dataclass(frozen=True)

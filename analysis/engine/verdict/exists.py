@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from analysis.engine.verdict.measurement import levels
-from analysis.engine.verdict.outcome import Outcome, Verdict
-from theory import checks
+from plumbline.analysis.engine.verdict.measurement import levels
+from plumbline.analysis.engine.verdict.outcome import Outcome, Verdict
+from plumbline.theory import checks
 
 
 @dataclass(frozen=True)

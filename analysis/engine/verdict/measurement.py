@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.verdict.outcome import Outcome, Verdict
-from theory import checks
+from plumbline.analysis.engine.verdict.outcome import Outcome, Verdict
+from plumbline.theory import checks
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from analysis.engine.verdict.decision import runs_without_failure, success_bounds, success_p_values
-from analysis.engine.verdict.measurement import levels, numbers, probability
-from analysis.engine.verdict.outcome import Outcome, Verdict
-from theory import checks
+from plumbline.analysis.engine.verdict.decision import runs_without_failure, success_bounds, success_p_values
+from plumbline.analysis.engine.verdict.measurement import levels, numbers, probability
+from plumbline.analysis.engine.verdict.outcome import Outcome, Verdict
+from plumbline.theory import checks
 
 FIRST, SECOND = "first larger", "second larger"
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from analysis.engine.verdict.decision import (
+from plumbline.analysis.engine.verdict.decision import (
     refutable_discrepancy,
     runs_without_failure,
     success_bounds,
@@ -17,7 +17,7 @@ from analysis.engine.verdict.decision import (
     three_zone,
     values_needed,
 )
-from analysis.engine.verdict.measurement import (
+from plumbline.analysis.engine.verdict.measurement import (
     Runs,
     finite_numbers,
     levels,
@@ -26,8 +26,8 @@ from analysis.engine.verdict.measurement import (
     probability,
     runs,
 )
-from analysis.engine.verdict.outcome import Outcome, Verdict
-from theory import checks
+from plumbline.analysis.engine.verdict.outcome import Outcome, Verdict
+from plumbline.theory import checks
 
 MINIMUM_BATCHES = 16
 MINIMUM_DRAWS = 1000

@@ -1,5 +1,5 @@
 """The catalogue of the memorization family; importing it registers every claim."""
 
-from analysis.memorization.claims import accuracy, capacity, distribution, lookup, low_rank, scaling
+from plumbline.analysis.memorization.claims import accuracy, capacity, distribution, lookup, low_rank, scaling
 
 __all__ = ["accuracy", "capacity", "distribution", "lookup", "low_rank", "scaling"]

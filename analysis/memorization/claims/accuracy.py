@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import Training
-from analysis.engine.verdict import BoundForAll, Expectation
-from analysis.memorization.cases import Sizes
-from analysis.memorization.claims.capacity import DANA
-from analysis.memorization.constructions import ConstructedAccuracy
-from analysis.memorization.experiments import TrainNextTokenModel
-from theory.memorization import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.engine.verdict import BoundForAll, Expectation
+from plumbline.analysis.memorization.cases import Sizes
+from plumbline.analysis.memorization.claims.capacity import DANA
+from plumbline.analysis.memorization.constructions import ConstructedAccuracy
+from plumbline.analysis.memorization.experiments import TrainNextTokenModel
+from plumbline.theory.memorization import (
     accuracy_lower_bound,
     attention_only_parameters,
     dimension_upper_bound,

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import AtMost, BoundExists, BoundForAll, Identity
-from analysis.memorization.cases import Sizes
-from analysis.memorization.constructions import StoreContexts, attention_features, contexts_with_last_tokens
-from theory.memorization import attention_only_capacity, multi_head_capacity, published_capacity
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.verdict import AtMost, BoundExists, BoundForAll, Identity
+from plumbline.analysis.memorization.cases import Sizes
+from plumbline.analysis.memorization.constructions import StoreContexts, attention_features, contexts_with_last_tokens
+from plumbline.theory.memorization import attention_only_capacity, multi_head_capacity, published_capacity
 
 DANA = "Dana, Pydi, Chevaleyre 2024 (2411.10115)"
 # Columns have length one; a rank that is not full shows as singular values of 1e-16 of the largest. Dependent draws

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import BoundForAll, Identity
-from analysis.memorization.claims.capacity import DANA
-from analysis.memorization.constructions import StoreDistribution
-from theory.memorization import geometric_law
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.verdict import BoundForAll, Identity
+from plumbline.analysis.memorization.claims.capacity import DANA
+from plumbline.analysis.memorization.constructions import StoreDistribution
+from plumbline.theory.memorization import geometric_law
 
 
 @claim(

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from scipy.special import entr
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import Training
-from analysis.engine.verdict import BoundForAll, Identity
-from analysis.memorization.cases import noisy_lookup_law
-from analysis.memorization.claims.capacity import DANA
-from analysis.memorization.experiments import TrainNextTokenModel
-from models.memorization import SequenceEncoder
-from theory.memorization import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.engine.verdict import BoundForAll, Identity
+from plumbline.analysis.memorization.cases import noisy_lookup_law
+from plumbline.analysis.memorization.claims.capacity import DANA
+from plumbline.analysis.memorization.experiments import TrainNextTokenModel
+from plumbline.models.memorization import SequenceEncoder
+from plumbline.theory.memorization import (
     NgramTask,
     circle_cosines,
     circle_divergence,

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import Training
-from analysis.engine.verdict import BoundForAll, GlobalMinimum, Identity, Runs
-from analysis.memorization.cases import gaussian_law, low_rank_law
-from analysis.memorization.claims.capacity import DANA
-from analysis.memorization.experiments import OptimalLowRank, TrainNextTokenModel
-from theory.memorization import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.engine.verdict import BoundForAll, GlobalMinimum, Identity, Runs
+from plumbline.analysis.memorization.cases import gaussian_law, low_rank_law
+from plumbline.analysis.memorization.claims.capacity import DANA
+from plumbline.analysis.memorization.experiments import OptimalLowRank, TrainNextTokenModel
+from plumbline.theory.memorization import (
     NgramTask,
     codimension_one_optimum,
     geometric_law,

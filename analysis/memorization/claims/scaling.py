@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import Training
-from analysis.engine.verdict import BoundForAll
-from analysis.memorization.claims.capacity import DANA
-from analysis.memorization.experiments import Architecture, TrainNextTokenModel
-from theory.memorization import lookup_table
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.engine.verdict import BoundForAll
+from plumbline.analysis.memorization.claims.capacity import DANA
+from plumbline.analysis.memorization.experiments import Architecture, TrainNextTokenModel
+from plumbline.theory.memorization import lookup_table
 
 SCHEDULE = Training(optimizer="adam", steps=160, learning_rate=0.05, halve_every=40, record_every=160)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import Identity
-from analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
-from analysis.reasoning.experiments import TrainReasoner, normalized_descent
-from theory.reasoning import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.verdict import Identity
+from plumbline.analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
+from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.theory.reasoning import (
     ReasoningTask,
     batch_loss_deviation,
     normalized_gd_curve,

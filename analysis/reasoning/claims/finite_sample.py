@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import generator
-from analysis.engine.verdict import BoundForAll, Expectation, Identity
-from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED
-from analysis.reasoning.experiments import TrainReasoner, normalized_descent
-from analysis.reasoning.published import on_sample
-from models.reasoning import OneLayerTransformer, sample_label_counts
-from theory.reasoning import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import generator
+from plumbline.analysis.engine.verdict import BoundForAll, Expectation, Identity
+from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED
+from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.published import on_sample
+from plumbline.models.reasoning import OneLayerTransformer, sample_label_counts
+from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
     convergence_rate,

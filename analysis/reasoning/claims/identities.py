@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import Identity
-from analysis.reasoning.cases import PAPER, exact_loss, small_tasks, unconstrained
-from models.reasoning import OneLayerTransformer, enumerated_sentences
-from theory.reasoning import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.verdict import Identity
+from plumbline.analysis.reasoning.cases import PAPER, exact_loss, small_tasks, unconstrained
+from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences
+from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_predictor,
     bayes_risk,

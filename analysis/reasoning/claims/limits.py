@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.engine.cases import by_budget, runs
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import generator
-from analysis.engine.verdict import GlobalMinimum, Identity, Runs
-from analysis.reasoning.cases import BATCH, NOISY, PAPER, PUBLISHED, Trained, unconstrained
-from analysis.reasoning.experiments import TrainReasoner, exact_lbfgs, normalized_descent
-from models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
-from theory.reasoning import (
+from plumbline.analysis.engine.cases import by_budget, runs
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import generator
+from plumbline.analysis.engine.verdict import GlobalMinimum, Identity, Runs
+from plumbline.analysis.reasoning.cases import BATCH, NOISY, PAPER, PUBLISHED, Trained, unconstrained
+from plumbline.analysis.reasoning.experiments import TrainReasoner, exact_lbfgs, normalized_descent
+from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
+from plumbline.theory.reasoning import (
     ReasoningTask,
     batch_loss_deviation,
     bayes_risk,

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import Expectation, Identity, Rate
-from analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED
-from analysis.reasoning.experiments import TrainReasoner, normalized_descent
-from theory.reasoning import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.verdict import Expectation, Identity, Rate
+from plumbline.analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED
+from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
     convergence_rate,

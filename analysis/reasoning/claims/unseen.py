@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import BoundForAll, Identity
-from analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
-from analysis.reasoning.experiments import TrainReasoner, normalized_descent
-from analysis.reasoning.published import training
-from theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve, unseen_output_bound
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.verdict import BoundForAll, Identity
+from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
+from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.published import training
+from plumbline.theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve, unseen_output_bound
 
 
 @claim(

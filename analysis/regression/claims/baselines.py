@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import BoundForAll, Expectation
-from analysis.regression.cases import random_task, rotated_task
-from analysis.regression.claims.multi_step import DepthCase, train_layers
-from analysis.regression.experiments import SampledRisk
-from theory.regression import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.verdict import BoundForAll, Expectation
+from plumbline.analysis.regression.cases import random_task, rotated_task
+from plumbline.analysis.regression.claims.multi_step import DepthCase, train_layers
+from plumbline.analysis.regression.experiments import SampledRisk
+from plumbline.theory.regression import (
     RegressionTask,
     bayes_risk,
     gradient_descent_optimum,

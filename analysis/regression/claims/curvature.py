@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import generator
-from analysis.engine.verdict import Expectation, Identity
-from analysis.regression.cases import random_task, rotated_task
-from models.regression import LinearTransformer, one_step_population_risk, sample_instances, wishart_design
-from models.regression.curvature import prompt_gradients
-from theory.regression import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import generator
+from plumbline.analysis.engine.verdict import Expectation, Identity
+from plumbline.analysis.regression.cases import random_task, rotated_task
+from plumbline.models.regression import LinearTransformer, one_step_population_risk, sample_instances, wishart_design
+from plumbline.models.regression.curvature import prompt_gradients
+from plumbline.theory.regression import (
     RegressionTask,
     gradient_at_zero,
     gradient_noise,

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import Training
-from analysis.engine.verdict import BoundForAll, Expectation, GlobalMinimum, Runs
-from analysis.regression.cases import rotated_task
-from analysis.regression.claims.multi_step import STATIONARY, DepthCase, train_layers
-from analysis.regression.experiments import RareEventRisk, TrainLinearTransformer
-from models.regression import wishart_design
-from theory.regression import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.engine.verdict import BoundForAll, Expectation, GlobalMinimum, Runs
+from plumbline.analysis.regression.cases import rotated_task
+from plumbline.analysis.regression.claims.multi_step import STATIONARY, DepthCase, train_layers
+from plumbline.analysis.regression.experiments import RareEventRisk, TrainLinearTransformer
+from plumbline.models.regression import wishart_design
+from plumbline.theory.regression import (
     RegressionTask,
     degree_bound,
     gd_plus_plus_optimum,
@@ -23,7 +23,7 @@ from theory.regression import (
     multi_step_optimum,
     zero_predictor_risk,
 )
-from theory.regression.gd_plus_plus import residual_polynomial
+from plumbline.theory.regression.gd_plus_plus import residual_polynomial
 
 PUBLISHED_THREE_LAYERS = {"step_sizes": (0.38, 2.40, 9.54), "shrinkages": (0.904, 0.566)}
 """Whitened weights that the published notebook of the rotated task (three layers, Adam) ends with."""

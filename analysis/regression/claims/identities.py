@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import generator
-from analysis.engine.verdict import Identity
-from analysis.regression.cases import random_task, rotated_task
-from analysis.regression.experiments import Method
-from models.regression import LinearTransformer, one_step_population_risk, sample_prompts, wishart_design
-from theory.regression import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import generator
+from plumbline.analysis.engine.verdict import Identity
+from plumbline.analysis.regression.cases import random_task, rotated_task
+from plumbline.analysis.regression.experiments import Method
+from plumbline.models.regression import LinearTransformer, one_step_population_risk, sample_prompts, wishart_design
+from plumbline.theory.regression import (
     RegressionTask,
     looped_optimum,
     multi_step_limit,

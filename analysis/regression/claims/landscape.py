@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.verdict import Ordering
-from analysis.engine.verdict.ordering import FIRST, SECOND
-from analysis.regression.landscape import GradientNoise, TrainAlongLandscape
-from analysis.regression.published import MODES, PUBLISHED_RATIOS, Mode, Optimizer, training
-from analysis.regression.tails import GROUP, largest_over_median
-from theory.regression import zero_predictor_risk
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.verdict import Ordering
+from plumbline.analysis.engine.verdict.ordering import FIRST, SECOND
+from plumbline.analysis.regression.landscape import GradientNoise, TrainAlongLandscape
+from plumbline.analysis.regression.published import MODES, PUBLISHED_RATIOS, Mode, Optimizer, training
+from plumbline.analysis.regression.tails import GROUP, largest_over_median
+from plumbline.theory.regression import zero_predictor_risk
 
 AHN = "Ahn, Cheng, Song, Yun, Jadbabaie, Sra 2024 (2310.01082)"
 SEEDS = 14

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.engine.cases import by_budget
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import Training
-from analysis.engine.verdict import AtMost, BoundExists, BoundForAll, Convergence, GlobalMinimum, Rate, Runs
-from analysis.regression.cases import rotated_task
-from analysis.regression.experiments import TrainLinearTransformer, whitened_step_sizes
-from theory.regression import (
+from plumbline.analysis.engine.cases import by_budget
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.engine.verdict import AtMost, BoundExists, BoundForAll, Convergence, GlobalMinimum, Rate, Runs
+from plumbline.analysis.regression.cases import rotated_task
+from plumbline.analysis.regression.experiments import TrainLinearTransformer, whitened_step_sizes
+from plumbline.theory.regression import (
     RegressionTask,
     gradient_descent_optimum,
     looped_optimum,

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.engine.cases import by_budget, fraction, runs
-from analysis.engine.claim import Budget, Evidence, claim
-from analysis.engine.training import Training
-from analysis.engine.verdict import AtMost, BoundExists, Convergence, Expectation, GlobalMinimum, Rate, Runs
-from analysis.regression.cases import random_task, rotated_task
-from analysis.regression.experiments import Method, SampledRisk, TrainLinearTransformer
-from models.regression import LinearTransformer
-from theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
+from plumbline.analysis.engine.cases import by_budget, fraction, runs
+from plumbline.analysis.engine.claim import Budget, Evidence, claim
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.engine.verdict import AtMost, BoundExists, Convergence, Expectation, GlobalMinimum, Rate, Runs
+from plumbline.analysis.regression.cases import random_task, rotated_task
+from plumbline.analysis.regression.experiments import Method, SampledRisk, TrainLinearTransformer
+from plumbline.models.regression import LinearTransformer
+from plumbline.theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
 
 AHN = "Ahn, Cheng, Daneshmand, Sra 2023 (2306.00297), Theorem 1"
 # L-BFGS on the exact quadratic loss stops at a relative gradient of 1e-9; distances are then below 1e-6. The margins

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.engine.claim import Budget
-from analysis.engine.experiment import Experiment, Measured, Unit
-from analysis.engine.grid import keys_of
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.experiment import Experiment, Measured, Unit
+from plumbline.analysis.engine.grid import keys_of
 from tests.analysis.engine.jobs_for_tests import note
 
 

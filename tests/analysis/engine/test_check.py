@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from analysis import Budget, Evidence, Expectation, Identity, Outcome, Store, check, claim
-from analysis.engine import claim as claim_module
-from analysis.engine.check import BadClaim, replay_command, write_witnesses
+from plumbline.analysis import Budget, Evidence, Expectation, Identity, Outcome, Store, check, claim
+from plumbline.analysis.engine import claim as claim_module
+from plumbline.analysis.engine.check import BadClaim, replay_command, write_witnesses
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,13 @@ import pytest
 from distributed import Client
 from typer.testing import CliRunner
 
-from analysis import Store, dask_executor, experiments
-from analysis.cli import app
-from analysis.engine import sweep
-from analysis.engine.exact_json import encode_result
-from analysis.engine.grid_sweep import plan_sweep
-from analysis.engine.job import JobError
-from analysis.engine.sweep import run_jobs
+from plumbline.analysis import Store, dask_executor, experiments
+from plumbline.analysis.cli import app
+from plumbline.analysis.engine import sweep
+from plumbline.analysis.engine.exact_json import encode_result
+from plumbline.analysis.engine.grid_sweep import plan_sweep
+from plumbline.analysis.engine.job import JobError
+from plumbline.analysis.engine.sweep import run_jobs
 from tests.analysis.engine.jobs_for_tests import Dies, Square, noted, noted_processes
 from tests.analysis.engine.processes_for_tests import PATIENCE, ROOT, members, stored, until
 from tests.analysis.engine.sweep_for_tests import THROW
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at proces
 # The squares of 0…count-1 on a cluster.
 SCRIPT = """
 import sys
-from analysis import Store, dask_executor
-from analysis.engine.sweep import run_jobs
+from plumbline.analysis import Store, dask_executor
+from plumbline.analysis.engine.sweep import run_jobs
 from tests.analysis.engine.jobs_for_tests import Square
 
 path, log, scheduler, count = sys.argv[1:]

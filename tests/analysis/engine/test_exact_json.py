@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from analysis.engine.exact_json import canonical_json, decode_result, encode_result
+from plumbline.analysis.engine.exact_json import canonical_json, decode_result, encode_result
+from plumbline.theory.regression.task import RegressionTask
 from tests.analysis.engine.jobs_for_tests import Arrays, Holds, Square
-from theory.regression.task import RegressionTask
 
 # Few distinct leaves, so that two draws often meet or nearly meet: 1, 1.0, True and "1" must stay apart.
 LEAVES = st.sampled_from([None, True, False, 0, 1, -1, 0.0, -0.0, 1.0, 0.1, 0.1 + 2**-56, math.inf, "", "1", "é"])
@@ -72,7 +72,7 @@ def test_canonical_json_of_a_job() -> None:
         "hand_out": False,
         "value": [
             {
-                "type": "theory.regression.task.RegressionTask",
+                "type": "plumbline.theory.regression.task.RegressionTask",
                 "dim": 1,
                 "context_length": 2,
                 "covariance": [[2.0]],

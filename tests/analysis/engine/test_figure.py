@@ -7,8 +7,18 @@ import csv
 import numpy as np
 import pytest
 
-from analysis import Claim, figures
-from analysis.engine.figure import DENSE, FigureData, Number, Panel, Series, draw, end_numbers, figure, write_csv
+from plumbline.analysis import Claim, figures
+from plumbline.analysis.engine.figure import (
+    DENSE,
+    FigureData,
+    Number,
+    Panel,
+    Series,
+    draw,
+    end_numbers,
+    figure,
+    write_csv,
+)
 
 DATA = FigureData(
     "A title",

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from analysis.engine.grid import Key, checked_grid, keys_of, parse_grid, points
+from plumbline.analysis.engine.grid import Key, checked_grid, keys_of, parse_grid, points
 
 
 def build(

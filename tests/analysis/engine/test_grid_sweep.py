@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from analysis.engine import experiment as registry
-from analysis.engine.claim import Budget
-from analysis.engine.extras import MissingExtra, required
-from analysis.engine.grid_sweep import SEEDS_APART, plan_sweep
-from analysis.engine.job import JobError
-from analysis.engine.store import Store
-from analysis.engine.table import exportable
+from plumbline.analysis.engine import experiment as registry
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.extras import MissingExtra, required
+from plumbline.analysis.engine.grid_sweep import SEEDS_APART, plan_sweep
+from plumbline.analysis.engine.job import JobError
+from plumbline.analysis.engine.store import Store
+from plumbline.analysis.engine.table import exportable
 from tests.analysis.engine.jobs_for_tests import noted
 from tests.analysis.engine.sweep_for_tests import THROW, alike, throw
 
@@ -179,7 +179,7 @@ def test_csv_reads_back_exactly(table, tmp_path):
 
 def test_parquet_reads_back_exactly(table, tmp_path, monkeypatch):
     """The same rows, with types and nulls, in several groups."""
-    monkeypatch.setattr("analysis.engine.table.ROW_GROUP", 7)
+    monkeypatch.setattr("plumbline.analysis.engine.table.ROW_GROUP", 7)
     table.write(tmp_path / "t.parquet")
     read = parquet.read_table(tmp_path / "t.parquet")
 

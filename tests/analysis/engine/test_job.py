@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from analysis.engine import job as job_module
-from analysis.engine.job import JobError, JobFailed, code_version, job_key
+from plumbline.analysis.engine import job as job_module
+from plumbline.analysis.engine.job import JobError, JobFailed, code_version, job_key
 from tests.analysis.engine.jobs_for_tests import Arrays, Holds, NoRun, NotFrozen, Square
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 def test_key_is_the_same_in_every_process() -> None:
     """The hash seed of the interpreter has no part in the key."""
     code = (
-        "from analysis.engine.job import job_key; from tests.analysis.engine.jobs_for_tests import Holds;"
+        "from plumbline.analysis.engine.job import job_key; from tests.analysis.engine.jobs_for_tests import Holds;"
         "print(job_key(Holds({'b': 0.1, 'a': ('x', 1)}), version='1'))"
     )
     keys = {

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from analysis.engine import sweep
-from analysis.engine.executors import ProcessPool, process_pool
-from analysis.engine.job import JobError
-from analysis.engine.store import Store
-from analysis.engine.sweep import Finished, drive, run_jobs
+from plumbline.analysis.engine import sweep
+from plumbline.analysis.engine.executors import ProcessPool, process_pool
+from plumbline.analysis.engine.job import JobError
+from plumbline.analysis.engine.store import Store
+from plumbline.analysis.engine.sweep import Finished, drive, run_jobs
 from tests.analysis.engine.jobs_for_tests import (
     Dies,
     DiesWhileSending,
@@ -41,10 +41,10 @@ WINDOW = 4  # jobs in flight on two workers: two run, two are on their way to th
 SCRIPT = """
 import sys
 from contextlib import nullcontext
-from analysis.engine import sweep
-from analysis.engine.executors import process_pool
-from analysis.engine.store import Store
-from analysis.engine.sweep import run_jobs
+from plumbline.analysis.engine import sweep
+from plumbline.analysis.engine.executors import process_pool
+from plumbline.analysis.engine.store import Store
+from plumbline.analysis.engine.sweep import run_jobs
 from tests.analysis.engine.jobs_for_tests import Square
 
 def main(path, log, workers, count, seconds):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.engine.verdict import Ordering, Outcome
-from analysis.engine.verdict.ordering import FIRST, SECOND
+from plumbline.analysis.engine.verdict import Ordering, Outcome
+from plumbline.analysis.engine.verdict.ordering import FIRST, SECOND
 
 LEVELS = {"alpha_refute": 1e-5, "alpha_confirm": 1e-2}
 RULE = Ordering(0.7)

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis import Budget, Store, figures
-from analysis.engine.figure import FigureData, Panel, draw, write_csv
-from analysis.engine.grid_sweep import plan_sweep
-from analysis.engine.phase import Phase, edges
-from analysis.engine.sweep import drive
+from plumbline.analysis import Budget, Store, figures
+from plumbline.analysis.engine.figure import FigureData, Panel, draw, write_csv
+from plumbline.analysis.engine.grid_sweep import plan_sweep
+from plumbline.analysis.engine.phase import Phase, edges
+from plumbline.analysis.engine.sweep import drive
 from tests.analysis.engine.sweep_for_tests import THROW
 
 X, Y, FINE = np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0]), np.linspace(0.5, 6.0, 30)

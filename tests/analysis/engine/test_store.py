@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.engine import store as store_module
-from analysis.engine.exact_json import decode_result, encode_result
-from analysis.engine.job import JobError
-from analysis.engine.store import APPLICATION_ID, FORMAT, Store, StoreError
+from plumbline.analysis.engine import store as store_module
+from plumbline.analysis.engine.exact_json import decode_result, encode_result
+from plumbline.analysis.engine.job import JobError
+from plumbline.analysis.engine.store import APPLICATION_ID, FORMAT, Store, StoreError
 from tests.analysis.engine.jobs_for_tests import Arrays, Square
 
 ROOT = Path(__file__).parents[3]
@@ -238,7 +238,7 @@ def test_a_closed_store_is_named(tmp_path: Path) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from analysis.engine.store import Store
+from plumbline.analysis.engine.store import Store
 from tests.analysis.engine.jobs_for_tests import Square
 
 name, path, start = sys.argv[1], sys.argv[2], Path(sys.argv[3])

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from analysis.engine.exact_json import encode_result
-from analysis.engine.executors import ProcessPool, process_pool
-from analysis.engine.job import JobError, job_key
-from analysis.engine.store import Store, StoreError
-from analysis.engine.sweep import Finished, drive, run_jobs, stream_jobs
+from plumbline.analysis.engine.exact_json import encode_result
+from plumbline.analysis.engine.executors import ProcessPool, process_pool
+from plumbline.analysis.engine.job import JobError, job_key
+from plumbline.analysis.engine.store import Store, StoreError
+from plumbline.analysis.engine.sweep import Finished, drive, run_jobs, stream_jobs
 from tests.analysis.engine.jobs_for_tests import (
     Arrays,
     Complex,
@@ -537,5 +537,5 @@ def test_environment_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_import_is_light() -> None:
     """Jobs without torch do not pay for it."""
-    code = "import sys, analysis.engine.sweep; sys.exit('torch' in sys.modules)"
+    code = "import sys, plumbline.analysis.engine.sweep; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

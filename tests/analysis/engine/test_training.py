@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.engine import training as trainer
-from analysis.engine.training import Training, generator, train
-from models.ensemble import Ensemble
-from models.normalized_gd import NormalizedGD
+from plumbline.analysis.engine import training as trainer
+from plumbline.analysis.engine.training import Training, generator, train
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.normalized_gd import NormalizedGD
 
 # Trajectories that differ by the order of a few float64 sums per step, over some tens of contracting steps.
 ROUNDING = 1e-11

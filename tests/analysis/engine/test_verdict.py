@@ -14,7 +14,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.engine.verdict import (
+from plumbline.analysis.engine.verdict import (
     BoundForAll,
     Convergence,
     Expectation,
@@ -28,7 +28,7 @@ from analysis.engine.verdict import (
     spend,
     worst_case,
 )
-from analysis.engine.verdict.decision import (
+from plumbline.analysis.engine.verdict.decision import (
     confirm_power,
     refutable_discrepancy,
     success_bounds,
@@ -117,7 +117,7 @@ def test_levels_outside_zero_to_one_half_are_refused(rule, measured, predicted, 
         rule.judge(measured, predicted, **{**LEVELS, name: value})
 
 
-@pytest.mark.parametrize(("module", "loaded"), [("analysis.engine.verdict", []), ("sympy", ["sympy"])])
+@pytest.mark.parametrize(("module", "loaded"), [("plumbline.analysis.engine.verdict", []), ("sympy", ["sympy"])])
 def test_import_is_light(module, loaded):
     """Every command imports the verdicts: neither scipy.stats nor torch comes with them (and the check sees it)."""
     code = (

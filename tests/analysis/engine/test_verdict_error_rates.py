@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.engine.verdict import (
+from plumbline.analysis.engine.verdict import (
     BoundForAll,
     Convergence,
     Expectation,
@@ -20,7 +20,7 @@ from analysis.engine.verdict import (
     Runs,
     spend,
 )
-from analysis.engine.verdict.decision import (
+from plumbline.analysis.engine.verdict.decision import (
     confirm_power,
     refutable_discrepancy,
     success_p_values,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analysis.engine.weights import load_weights
+from plumbline.analysis.engine.weights import load_weights
 
 STATE = {"key_query": torch.randn(2, 1, 3, 3, dtype=torch.float64), "value": torch.randn(3, dtype=torch.float32)}
 

@@ -10,18 +10,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.engine.training import Training
-from analysis.memorization.cases import Sizes, gaussian_law, low_rank_law, noisy_lookup_law
-from analysis.memorization.claims.lookup import circle_at_equal_entropy, line_construction
-from analysis.memorization.constructions import (
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.memorization.cases import Sizes, gaussian_law, low_rank_law, noisy_lookup_law
+from plumbline.analysis.memorization.claims.lookup import circle_at_equal_entropy, line_construction
+from plumbline.analysis.memorization.constructions import (
     ConstructedAccuracy,
     StoreContexts,
     StoreDistribution,
     contexts_with_last_tokens,
 )
-from analysis.memorization.experiments import OptimalLowRank, TrainNextTokenModel
-from models.memorization import memorizing_transformer
-from theory.memorization import (
+from plumbline.analysis.memorization.experiments import OptimalLowRank, TrainNextTokenModel
+from plumbline.models.memorization import memorizing_transformer
+from plumbline.theory.memorization import (
     accuracy_lower_bound,
     attention_only_capacity,
     generic_rank,

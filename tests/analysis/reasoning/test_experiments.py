@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.engine.job import job_key
-from analysis.engine.training import generator
-from analysis.reasoning.cases import RELU_OFFSET, Trained, exact_loss, small_tasks, unconstrained
-from analysis.reasoning.experiments import TrainReasoner, exact_lbfgs, normalized_descent
-from models.normalized_gd import NormalizedGD
-from models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
-from theory.reasoning import ReasoningTask, normalized_gd_curve, population_loss, replay_normalized_gd
+from plumbline.analysis.engine.job import job_key
+from plumbline.analysis.engine.training import generator
+from plumbline.analysis.reasoning.cases import RELU_OFFSET, Trained, exact_loss, small_tasks, unconstrained
+from plumbline.analysis.reasoning.experiments import TrainReasoner, exact_lbfgs, normalized_descent
+from plumbline.models.normalized_gd import NormalizedGD
+from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
+from plumbline.theory.reasoning import ReasoningTask, normalized_gd_curve, population_loss, replay_normalized_gd
 
 TASK = ReasoningTask(12, 10, 3, 2)
 NOISY = replace(TASK, noise=0.3)

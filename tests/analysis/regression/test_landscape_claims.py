@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.engine.claim import Budget
-from analysis.engine.verdict import Ordering
-from analysis.regression.claims.landscape import (
+from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.engine.verdict import Ordering
+from plumbline.analysis.regression.claims.landscape import (
     LEVEL,
     SEEDS,
     NoiseCase,
@@ -16,8 +16,14 @@ from analysis.regression.claims.landscape import (
     heavy_tailed_noise,
     ratios,
 )
-from analysis.regression.figures_landscape import against_gradient, band, condition_number, loss, lowest_lately
-from analysis.regression.published import MODES, OPTIMIZERS, course, rate_sweep, with_features
+from plumbline.analysis.regression.figures_landscape import (
+    against_gradient,
+    band,
+    condition_number,
+    loss,
+    lowest_lately,
+)
+from plumbline.analysis.regression.published import MODES, OPTIMIZERS, course, rate_sweep, with_features
 
 NAN = np.nan
 

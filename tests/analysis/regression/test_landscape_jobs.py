@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.engine.store import Store
-from analysis.engine.sweep import run_jobs
-from analysis.engine.training import Training, generator
-from analysis.regression.experiments import INITIAL_STREAM
-from analysis.regression.landscape import (
+from plumbline.analysis.engine.store import Store
+from plumbline.analysis.engine.sweep import run_jobs
+from plumbline.analysis.engine.training import Training, generator
+from plumbline.analysis.regression.experiments import INITIAL_STREAM
+from plumbline.analysis.regression.landscape import (
     DESIGN_STREAM,
     REFERENCE_STREAM,
     TARGET_STREAM,
@@ -20,7 +20,7 @@ from analysis.regression.landscape import (
     TrainFeatureTransformer,
     published_condition_number,
 )
-from models.regression import (
+from plumbline.models.regression import (
     FeatureTransformer,
     LinearTransformer,
     ReluFeatures,
@@ -32,7 +32,7 @@ from models.regression import (
     sample_prompts,
     sample_wisharts,
 )
-from theory.regression import RegressionTask, robust_condition_number
+from plumbline.theory.regression import RegressionTask, robust_condition_number
 
 TASK = RegressionTask(2, 6)
 # Twelve steps of float64 sums in another order.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.regression.tails import GROUP, largest_over_median, tail_exponent_of_sample
+from plumbline.analysis.regression.tails import GROUP, largest_over_median, tail_exponent_of_sample
 from tests.strategies import generators
 
 

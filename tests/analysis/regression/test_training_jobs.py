@@ -2,9 +2,9 @@
 
 import pytest
 
-from analysis.engine.training import Training
-from analysis.regression.experiments import TrainLinearTransformer
-from theory.regression import RegressionTask
+from plumbline.analysis.engine.training import Training
+from plumbline.analysis.regression.experiments import TrainLinearTransformer
+from plumbline.theory.regression import RegressionTask
 
 # A step too small to move the loss: what moves it is the sample.
 STILL = Training(optimizer="adam", steps=7, learning_rate=1e-12, record_every=1, tolerance=0.0)

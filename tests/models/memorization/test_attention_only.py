@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from models.ensemble import Ensemble
-from models.memorization import (
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.memorization import (
     AttentionOnlyTransformer,
     CompressedAttentionTransformer,
     MLPTransformer,

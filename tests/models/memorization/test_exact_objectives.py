@@ -9,18 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from analysis.engine.training import Training, train
-from models.ensemble import Ensemble
-from models.memorization import (
+from plumbline.analysis.engine.training import Training, train
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.memorization import (
     AttentionOnlyTransformer,
     CompressedAttentionTransformer,
     MLPTransformer,
     SequenceEncoder,
     joint_law,
 )
-from models.memorization.fused import cross_entropy
+from plumbline.models.memorization.fused import cross_entropy
+from plumbline.theory.memorization import (
+    NgramTask,
+    conditional_entropy,
+    geometric_law,
+    lookup_table,
+    uniform_divergence,
+)
 from tests.strategies import ngram_tasks, seeds
-from theory.memorization import NgramTask, conditional_entropy, geometric_law, lookup_table, uniform_divergence
 
 # Sums of some hundred terms of size up to ten.
 ROUNDING = 1e-12

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.memorization import sample_sequences
-from models.memorization.sequences import _cumulative, _draw
+from plumbline.models.memorization import sample_sequences
+from plumbline.models.memorization.sequences import _cumulative, _draw
+from plumbline.theory.memorization import NgramTask, geometric_law, lookup_table
 from tests.strategies import ngram_tasks, seeds
-from theory.memorization import NgramTask, geometric_law, lookup_table
 
 
 def exact_law(task: NgramTask, length: int) -> np.ndarray:

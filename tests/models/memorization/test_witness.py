@@ -6,7 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.memorization import AttentionOnlyTransformer, CompressedAttentionTransformer, memorizing_transformer
+from plumbline.models.memorization import (
+    AttentionOnlyTransformer,
+    CompressedAttentionTransformer,
+    memorizing_transformer,
+)
 from tests.strategies import generators
 
 ARCHITECTURES = {"attention-only": AttentionOnlyTransformer, "compressed": CompressedAttentionTransformer}

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ensemble import Ensemble
-from models.normalized_gd import NormalizedGD
-from models.reasoning import (
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.normalized_gd import NormalizedGD
+from plumbline.models.reasoning import (
     MODEL_NAMES,
     OneLayerTransformer,
     cross_entropy,
@@ -20,9 +20,9 @@ from models.reasoning import (
     sample_sentences,
     sample_token_counts,
 )
-from models.reasoning.lookup import attend
+from plumbline.models.reasoning.lookup import attend
+from plumbline.theory.reasoning import ReasoningTask, population_loss, replay_normalized_gd
 from tests.strategies import reasoning_tasks
-from theory.reasoning import ReasoningTask, population_loss, replay_normalized_gd
 
 # Sums of at most some tens of float64 products of order one, in another order.
 ROUNDING = 1e-12

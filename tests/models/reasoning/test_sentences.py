@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from models.reasoning import sample_label_counts, sample_sentences, sample_token_counts
+from plumbline.models.reasoning import sample_label_counts, sample_sentences, sample_token_counts
+from plumbline.theory.reasoning import ReasoningTask, enumerate_population
 from tests.strategies import reasoning_tasks
-from theory.reasoning import ReasoningTask, enumerate_population
 
 # Each statistical test below fails with this probability at its fixed seed; it was drawn once.
 LEVEL = 1e-3

@@ -8,10 +8,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from models.regression import Algorithm, LinearTransformer, preconditioned_gradient_descent, sample_prompts
-from models.regression.algorithm import map_norms
+from plumbline.models.regression import Algorithm, LinearTransformer, preconditioned_gradient_descent, sample_prompts
+from plumbline.models.regression.algorithm import map_norms
+from plumbline.theory.regression import RegressionTask
 from tests.strategies import generators, orthogonal_matrices, regression_tasks, seeds
-from theory.regression import RegressionTask
 
 COVARIANCE = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
 TASK = RegressionTask(3, 4, covariance=COVARIANCE)

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.regression import LinearTransformer, sample_prompts
-from models.regression.population import one_step_population_risk
-from models.regression.recursion import conditional_risks, frame
-from tests import references
-from theory.regression import (
+from plumbline.models.regression import LinearTransformer, sample_prompts
+from plumbline.models.regression.population import one_step_population_risk
+from plumbline.models.regression.recursion import conditional_risks, frame
+from plumbline.theory.regression import (
     RegressionTask,
     gradient_at_zero,
     gradient_noise_at_zero,
@@ -18,6 +17,7 @@ from theory.regression import (
     one_layer_hessian,
     robust_condition_number,
 )
+from tests import references
 
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 2.0]])
 WEIGHT_COVARIANCE = np.array([[0.7, -0.3], [-0.3, 0.4]])

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.regression import LinearTransformer, WishartDesign, wishart_design
-from tests.strategies import covariances, seeds
-from theory.regression import (
+from plumbline.models.regression import LinearTransformer, WishartDesign, wishart_design
+from plumbline.theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
     multi_step_optimum,
     noisy_multi_step_optimum,
     spectral_moments,
 )
+from tests.strategies import covariances, seeds
 
 COVARIANCE = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
 # Moments are matched to rounding; high ones have a condition of a hundred.

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ensemble import Ensemble
-from models.regression import (
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.regression import (
     Instances,
     LinearTransformer,
     instances_of,
@@ -19,8 +19,8 @@ from models.regression import (
     sample_instances,
     sample_prompts,
 )
+from plumbline.theory.regression import RegressionTask
 from tests.strategies import regression_tasks, seeds
-from theory.regression import RegressionTask
 
 # Float64 recursions of a few layers in another order of operations.
 ROUNDING = 1e-11

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ensemble import Ensemble
-from models.regression import LinearTransformer, gram, sample_prompts
-from models.regression.small_matrices import SMALL
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.regression import LinearTransformer, gram, sample_prompts
+from plumbline.models.regression.small_matrices import SMALL
+from plumbline.theory.regression import RegressionTask
 from tests.strategies import orthogonal_matrices, regression_tasks, seeds
-from theory.regression import RegressionTask
 
 # Different orders of the same float64 products: relative to the largest prediction of the batch.
 ROUNDING = 1e-12

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.regression import (
+from plumbline.models.regression import (
     gradient_descent,
     least_squares,
     preconditioned_gradient_descent,
     ridge,
     sample_prompts,
 )
+from plumbline.theory.regression import RegressionTask
 from tests.strategies import covariances, generators, orthogonal_matrices, regression_tasks, seeds
-from theory.regression import RegressionTask
 
 
 def generator(seed=0):

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from scipy import stats
 
-from models.regression import Prompts, gram, prompts, sample_prompts, sample_wisharts
+from plumbline.models.regression import Prompts, gram, prompts, sample_prompts, sample_wisharts
+from plumbline.theory.regression import RegressionTask
 from tests.strategies import regression_tasks, seeds
-from theory.regression import RegressionTask
 
 COVARIANCE = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
 WEIGHT_COVARIANCE = np.array([[0.5, 0.1, 0.0], [0.1, 1.5, 0.4], [0.0, 0.4, 1.0]])

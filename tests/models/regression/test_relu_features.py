@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from models.ensemble import Ensemble
-from models.regression import FeatureTransformer, ReluFeatures, sample_feature_prompts
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.regression import FeatureTransformer, ReluFeatures, sample_feature_prompts
 
 ROUNDING = 1e-12
 

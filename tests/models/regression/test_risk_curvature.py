@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from models.regression import (
+from plumbline.models.regression import (
     Curvature,
     Instances,
     LinearTransformer,
@@ -20,9 +20,9 @@ from models.regression import (
     sample_prompts,
     sample_wisharts,
 )
-from models.regression.curvature import CHUNK
+from plumbline.models.regression.curvature import CHUNK
+from plumbline.theory.regression import RegressionTask
 from tests.strategies import regression_tasks, seeds
-from theory.regression import RegressionTask
 
 ROUNDING = 1e-10
 TASK = RegressionTask(2, 6)

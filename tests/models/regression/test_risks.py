@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from models.ensemble import Ensemble
-from models.regression import LinearTransformer, mean_risk, sample_prompts, sample_wisharts
+from plumbline.models.ensemble import Ensemble
+from plumbline.models.regression import LinearTransformer, mean_risk, sample_prompts, sample_wisharts
+from plumbline.theory.regression import RegressionTask, one_step_risk
 from tests import references
 from tests.strategies import regression_tasks, seeds
-from theory.regression import RegressionTask, one_step_risk
 
 COVARIANCE = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]])
 WEIGHT_COVARIANCE = np.array([[0.5, 0.1, 0.0], [0.1, 1.5, 0.4], [0.0, 0.4, 1.0]])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.regression.small_matrices import SMALL, SamplesFirst, SamplesLast, layout, multiply, multiply_add
+from plumbline.models.regression.small_matrices import SMALL, SamplesFirst, SamplesLast, layout, multiply, multiply_add
 
 
 def draw(*shape, seed=0):

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.references import attention_only_logits, conditioned_features
-from tests.strategies import seeds, simplex_rows
-from theory.memorization import (
+from plumbline.theory.memorization import (
     accuracy_lower_bound,
     attention_only_capacity,
     generic_rank,
@@ -18,6 +16,8 @@ from theory.memorization import (
     independent_contexts,
     published_capacity,
 )
+from tests.references import attention_only_logits, conditioned_features
+from tests.strategies import seeds, simplex_rows
 
 
 def circle(n, dim):

@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.references import attention_features
-from tests.strategies import seeds
-from theory.memorization import (
+from plumbline.theory.memorization import (
     attention_only_capacity,
     attention_only_parameters,
     compressed_attention_capacity,
@@ -18,6 +16,8 @@ from theory.memorization import (
     published_capacity,
     sequence_encoder_parameters,
 )
+from tests.references import attention_features
+from tests.strategies import seeds
 
 SIZES = {
     "heads": st.integers(0, 6), "head_dim": st.integers(1, 7), "embed_dim": st.integers(2, 6), "n": st.integers(2, 5),

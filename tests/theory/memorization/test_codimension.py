@@ -8,9 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad, minimize
 
+from plumbline.theory.memorization import (
+    cell_bound,
+    codimension_one_divergence,
+    codimension_one_optimum,
+    token_block_bound,
+)
+from plumbline.theory.memorization.codimension import direction_objective, optimal_tilts, sum_zero_basis
 from tests.strategies import generators, simplex_rows
-from theory.memorization import cell_bound, codimension_one_divergence, codimension_one_optimum, token_block_bound
-from theory.memorization.codimension import direction_objective, optimal_tilts, sum_zero_basis
 
 
 def orthogonal_logits_divergence(row, direction):

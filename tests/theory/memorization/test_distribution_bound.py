@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from tests.references import attention_only_logits, conditioned_features
-from tests.strategies import ngram_tasks, seeds, simplex_rows
-from theory.memorization import (
+from plumbline.theory.memorization import (
     attention_only_capacity,
     distribution_bound,
     divergence,
@@ -16,6 +14,8 @@ from theory.memorization import (
     logit_oscillation,
     zipf_law,
 )
+from tests.references import attention_only_logits, conditioned_features
+from tests.strategies import ngram_tasks, seeds, simplex_rows
 
 
 def row_divergence(p, logits):

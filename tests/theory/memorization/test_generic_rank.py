@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plumbline.theory.memorization import generic_rank, independent_contexts, modular, rank
+from plumbline.theory.memorization.modular import BLOCK, PRIME, inverse, pivot_columns, power
 from tests.references import attention_features
 from tests.strategies import seeds
-from theory.memorization import generic_rank, independent_contexts, modular, rank
-from theory.memorization.modular import BLOCK, PRIME, inverse, pivot_columns, power
 
 
 def all_contexts(n, length):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plumbline.theory.memorization import optimal_low_rank, rank_for_zero_divergence, small_signal_divergence
 from tests.strategies import generators
-from theory.memorization import optimal_low_rank, rank_for_zero_divergence, small_signal_divergence
 
 
 def softmax(logits):

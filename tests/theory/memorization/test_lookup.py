@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import generators, simplex_rows
-from theory.memorization import (
+from plumbline.theory.memorization import (
     circle_cosines,
     circle_divergence,
     circle_scale,
@@ -20,6 +19,7 @@ from theory.memorization import (
     one_dimensional_divergence,
     published_noisy_lookup_bound,
 )
+from tests.strategies import generators, simplex_rows
 
 
 @pytest.mark.parametrize(

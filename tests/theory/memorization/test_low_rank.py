@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad, minimize
 
-from tests.strategies import generators, ngram_tasks, simplex_rows
-from theory.memorization import (
+from plumbline.theory.memorization import (
     codimension_one_optimum,
     divergence,
     eckart_young_bound,
@@ -21,8 +20,9 @@ from theory.memorization import (
     optimal_low_rank,
     uniform_divergence,
 )
-from theory.memorization.eckart_young import curvature_factor, largest_log_ratio, relative_divergence
-from theory.memorization.objective import DivergenceObjective, lbfgs
+from plumbline.theory.memorization.eckart_young import curvature_factor, largest_log_ratio, relative_divergence
+from plumbline.theory.memorization.objective import DivergenceObjective, lbfgs
+from tests.strategies import generators, ngram_tasks, simplex_rows
 
 
 def softmax(logits):

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.bad_input import assert_refused, battery
-from theory.memorization import (
+from plumbline.theory.memorization import (
     cell_bound,
     circle_cosines,
     circle_divergence,
@@ -24,6 +23,7 @@ from theory.memorization import (
     small_signal_divergence,
     token_block_bound,
 )
+from tests.bad_input import assert_refused, battery
 
 TABLE = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 PAIR = np.array([[0.2, 0.8]])

@@ -6,9 +6,8 @@ import math
 import numpy as np
 import pytest
 
-import theory.memorization as package
-from tests.bad_input import assert_refused, battery
-from theory.memorization import (
+import plumbline.theory.memorization as package
+from plumbline.theory.memorization import (
     NgramTask,
     accuracy_lower_bound,
     attention_only_capacity,
@@ -41,6 +40,7 @@ from theory.memorization import (
     zipf_law,
     zipf_tail,
 )
+from tests.bad_input import assert_refused, battery
 
 NAN, INF = math.nan, math.inf
 ROWS = [[0.5, 0.5], [0.2, 0.8]]

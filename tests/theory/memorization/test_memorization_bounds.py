@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import seeds, simplex_rows
-from theory.memorization import (
+from plumbline.theory.memorization import (
     bit_upper_bound,
     dimension_upper_bound,
     order_results,
@@ -20,6 +19,7 @@ from theory.memorization import (
     unseen_mass,
     zipf_tail,
 )
+from tests.strategies import seeds, simplex_rows
 
 
 def relu(x):

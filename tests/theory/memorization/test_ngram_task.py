@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import ngram_tasks, seeds, simplex_rows
-from theory import checks
-from theory.memorization import (
+from plumbline.theory import checks
+from plumbline.theory.memorization import (
     NgramTask,
     best_constant_divergence,
     conditional_entropy,
@@ -21,7 +20,8 @@ from theory.memorization import (
     uniform_law,
     zipf_law,
 )
-from theory.memorization.task import table_and_prior
+from plumbline.theory.memorization.task import table_and_prior
+from tests.strategies import ngram_tasks, seeds, simplex_rows
 
 
 def sample_windows(task, count, random):

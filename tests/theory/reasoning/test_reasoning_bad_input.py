@@ -6,9 +6,8 @@ import math
 import numpy as np
 import pytest
 
-import theory.reasoning as package
-from tests.bad_input import assert_refused, battery
-from theory.reasoning import (
+import plumbline.theory.reasoning as package
+from plumbline.theory.reasoning import (
     ReasoningTask,
     batch_loss_deviation,
     bayes_predictor,
@@ -43,6 +42,7 @@ from theory.reasoning import (
     steps_to,
     unseen_output_bound,
 )
+from tests.bad_input import assert_refused, battery
 
 NAN, INF = math.nan, math.inf
 CLEAN = ReasoningTask(12, 8, 3, 2)

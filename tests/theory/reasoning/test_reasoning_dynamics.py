@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.strategies import generators, reasoning_tasks
-from theory.reasoning import (
+from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
     convergence_rate,
@@ -24,6 +23,7 @@ from theory.reasoning import (
     stall_scale,
     steps_to,
 )
+from tests.strategies import generators, reasoning_tasks
 
 UNEVEN = [0.4, 0.3, 0.15, 0.1, 0.05]
 models = st.fixed_dictionaries(

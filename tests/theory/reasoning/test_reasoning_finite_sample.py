@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests import reasoning_references as references
-from tests.strategies import reasoning_tasks
-from theory.reasoning import (
+from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
     degenerate_sample_probability,
@@ -22,6 +20,8 @@ from theory.reasoning import (
     layer_role_step,
     normalized_gd_curve,
 )
+from tests import reasoning_references as references
+from tests.strategies import reasoning_tasks
 
 LEVELS = st.floats(0.02, 0.98)
 

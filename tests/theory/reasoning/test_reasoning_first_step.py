@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import reasoning_references as references
-from tests.strategies import generators, reasoning_tasks
-from theory.reasoning import (
+from plumbline.theory.reasoning import (
     ReasoningTask,
     enumerate_population,
     feed_forward_floor,
@@ -17,6 +15,8 @@ from theory.reasoning import (
     key_query_gradient,
     unseen_output_bound,
 )
+from tests import reasoning_references as references
+from tests.strategies import generators, reasoning_tasks
 
 SMALL = {"max_vocab_size": 7, "max_sentence_length": 7}
 

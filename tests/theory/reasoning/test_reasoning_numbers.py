@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from theory.reasoning import (
+from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
     expected_excess_risk,

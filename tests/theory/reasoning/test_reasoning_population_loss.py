@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import reasoning_references as references
-from tests.strategies import reasoning_tasks
-from theory.reasoning import (
+from plumbline.theory.reasoning import (
     ReasoningTask,
     batch_loss_deviation,
     bayes_risk,
@@ -23,6 +21,8 @@ from theory.reasoning import (
     population_loss_derivative,
     softmax_loss,
 )
+from tests import reasoning_references as references
+from tests.strategies import reasoning_tasks
 
 ATTENTIONS = ("linear", "relu", "softmax")
 SMALL = {"max_vocab_size": 7, "max_sentence_length": 7}

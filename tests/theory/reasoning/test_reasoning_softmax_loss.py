@@ -7,10 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plumbline.theory.reasoning import (
+    ReasoningTask,
+    enumerate_population,
+    population_loss,
+    softmax_loss,
+    softmax_probabilities,
+)
+from plumbline.theory.reasoning.softmax_loss import METHODS, _curvature, leaking_logits
 from tests import reasoning_references as references
 from tests.strategies import reasoning_tasks
-from theory.reasoning import ReasoningTask, enumerate_population, population_loss, softmax_loss, softmax_probabilities
-from theory.reasoning.softmax_loss import METHODS, _curvature, leaking_logits
 
 
 def by_enumeration(task, scale, feed_forward, estimate=None, *, tied=False):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from plumbline.theory.reasoning import ReasoningTask, bayes_predictor, bayes_risk, enumerate_population, enumeration
+from plumbline.theory.reasoning.bayes import cross_entropy, divergence
 from tests import reasoning_references as references
 from tests.strategies import reasoning_tasks
-from theory.reasoning import ReasoningTask, bayes_predictor, bayes_risk, enumerate_population, enumeration
-from theory.reasoning.bayes import cross_entropy, divergence
 
 TINY = [
     ReasoningTask(5, 3, 2, 1),

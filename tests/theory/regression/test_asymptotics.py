@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from tests import references
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     bayes_limit,
     bayes_risk,
@@ -23,6 +22,7 @@ from theory.regression import (
     multi_step_limit,
     multi_step_optimum,
 )
+from tests import references
 
 RATIOS = [Fraction(1, 4), Fraction(1, 2), Fraction(1), Fraction(2), Fraction(10)]
 ratios = st.floats(0.01, 100)

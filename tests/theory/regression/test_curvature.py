@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import generators
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     Spectrum,
     hessian_at_zero,
@@ -14,6 +13,7 @@ from theory.regression import (
     one_layer_hessian,
     robust_condition_number,
 )
+from tests.strategies import generators
 
 
 def test_median_of_odd_and_even_counts():

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.strategies import regression_tasks, square_matrices
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     largest_stable_step,
     one_layer_descent,
@@ -16,6 +15,7 @@ from theory.regression import (
     one_step_optimum,
     one_step_risk,
 )
+from tests.strategies import regression_tasks, square_matrices
 
 
 @given(data=st.data(), task=regression_tasks(), share=st.floats(0.05, 0.95), momentum=st.just(0.0) | st.floats(0, 0.95))

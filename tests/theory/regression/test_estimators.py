@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import references
-from tests.strategies import covariances, regression_tasks
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     bayes_risk,
     least_squares_risk,
@@ -19,8 +17,10 @@ from theory.regression import (
     ridge_risk,
     zero_predictor_risk,
 )
-from theory.regression.estimators import BRACKET_WIDTH
-from theory.regression.spectrum import MAX_NODES, orthonormal_polynomials
+from plumbline.theory.regression.estimators import BRACKET_WIDTH
+from plumbline.theory.regression.spectrum import MAX_NODES, orthonormal_polynomials
+from tests import references
+from tests.strategies import covariances, regression_tasks
 
 COVARIANCE = np.array([[2.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 0.7]])
 # A bracket needs 96 exact moments for each (d, n): the tests share a few sizes.

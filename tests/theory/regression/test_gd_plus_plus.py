@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import references
-from tests.strategies import generators
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     degree_bound,
     gd_plus_plus_optimum,
@@ -18,7 +16,9 @@ from theory.regression import (
     multi_step_risk,
     spectral_moments,
 )
-from theory.regression.gd_plus_plus import _jacobian, residual_polynomial
+from plumbline.theory.regression.gd_plus_plus import _jacobian, residual_polynomial
+from tests import references
+from tests.strategies import generators
 
 sizes = {"dim": st.integers(1, 8), "context_length": st.integers(1, 40)}
 

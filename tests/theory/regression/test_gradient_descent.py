@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import references
-from tests.strategies import covariances, regression_tasks
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     gradient_descent_optimum,
     gradient_descent_risk,
@@ -22,6 +20,8 @@ from theory.regression import (
     one_step_optimum,
     one_step_risk,
 )
+from tests import references
+from tests.strategies import covariances, regression_tasks
 
 # Entries are short binary fractions, so that floats and rationals agree exactly.
 DIAGONAL = [[1, 0], [0, Fraction(1, 4)]]

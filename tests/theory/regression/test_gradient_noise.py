@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import references
-from tests.strategies import orthogonal_matrices, regression_tasks, square_matrices
-from theory.regression import (
+from plumbline.theory.regression import (
     GradientNoise,
     RegressionTask,
     gradient_noise,
@@ -18,6 +16,8 @@ from theory.regression import (
     one_layer_gradient,
     wishart_moment,
 )
+from tests import references
+from tests.strategies import orthogonal_matrices, regression_tasks, square_matrices
 
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 2.0]])
 WEIGHT_COVARIANCE = np.array([[0.7, -0.3], [-0.3, 0.4]])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from theory.regression import gradient_degree, tail_exponent
+from plumbline.theory.regression import gradient_degree, tail_exponent
 
 
 def largest_gradient(scale, layers, *, at_zero, value, law, seed):

@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import references
-from tests.strategies import orthogonal_matrices, regression_tasks, square_matrices
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     gradient_at_zero,
     hessian_at_zero,
@@ -17,7 +15,9 @@ from theory.regression import (
     one_step_optimum,
     one_step_risk,
 )
-from theory.regression.landscape import MAX_PARAMETERS, feature_second_moment
+from plumbline.theory.regression.landscape import MAX_PARAMETERS, feature_second_moment
+from tests import references
+from tests.strategies import orthogonal_matrices, regression_tasks, square_matrices
 
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 2.0]])
 WEIGHT_COVARIANCE = np.array([[0.7, -0.3], [-0.3, 0.4]])

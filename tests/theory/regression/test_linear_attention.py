@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import references
-from tests.strategies import generators, regression_tasks
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
     gd_plus_plus_risk,
@@ -19,7 +17,9 @@ from theory.regression import (
     one_step_optimum,
     one_step_risk,
 )
-from theory.regression.linear_attention import _conditional_risk, sample_wisharts
+from plumbline.theory.regression.linear_attention import _conditional_risk, sample_wisharts
+from tests import references
+from tests.strategies import generators, regression_tasks
 
 COVARIANCE = np.array([[1.5, 0.4], [0.4, 0.8]])
 WEIGHT_COVARIANCE = np.array([[0.7, -0.3], [-0.3, 0.4]])

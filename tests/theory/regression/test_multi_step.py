@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import roots_genlaguerre
 
-from tests import references
-from tests.strategies import generators
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     degree_bound,
     gradient_descent_optimum,
@@ -21,6 +19,8 @@ from theory.regression import (
     multi_step_optimum,
     multi_step_risk,
 )
+from tests import references
+from tests.strategies import generators
 
 DIMS = (1, 2, 5, 50)
 CONTEXT_LENGTHS = (1, 2, 5, 20, 50, 10**6)

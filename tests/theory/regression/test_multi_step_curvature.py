@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import references
-from tests.strategies import covariances, generators
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     gradient_at_zero,
     hessian_at_zero,
@@ -21,6 +19,8 @@ from theory.regression import (
     noisy_multi_step_risk,
     one_layer_hessian,
 )
+from tests import references
+from tests.strategies import covariances, generators
 
 
 def risk_along(sizes, direction, grams, noise_share):

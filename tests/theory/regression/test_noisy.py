@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from tests import references
-from tests.strategies import generators
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     bayes_risk,
     multi_step_optimum,
@@ -22,6 +20,8 @@ from theory.regression import (
     one_step_optimum,
     spectral_quadrature,
 )
+from tests import references
+from tests.strategies import generators
 
 sizes = {"dim": st.integers(1, 10), "context_length": st.integers(1, 40)}
 

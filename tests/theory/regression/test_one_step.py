@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plumbline.theory.regression import (
+    RegressionTask,
+    multi_step_optimum,
+    one_step_optimum,
+    one_step_risk,
+    zero_predictor_risk,
+)
 from tests import references
 from tests.strategies import covariances, generators, orthogonal_matrices, regression_tasks
-from theory.regression import RegressionTask, multi_step_optimum, one_step_optimum, one_step_risk, zero_predictor_risk
 
 COVARIANCE = np.array([[1.0, 0.6], [0.6, 2.0]])
 WEIGHT_COVARIANCE = np.array([[0.7, -0.3], [-0.3, 0.4]])

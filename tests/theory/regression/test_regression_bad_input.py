@@ -7,10 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-import theory.regression as package
-from tests.bad_input import assert_refused, battery
-from theory import checks
-from theory.regression import (
+import plumbline.theory.regression as package
+from plumbline.theory import checks
+from plumbline.theory.regression import (
     RegressionTask,
     bayes_limit,
     bayes_risk,
@@ -52,6 +51,7 @@ from theory.regression import (
     wishart_moment,
     zero_predictor_risk,
 )
+from tests.bad_input import assert_refused, battery
 
 NAN, INF = math.nan, math.inf
 TASK = RegressionTask(2, 5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from theory.regression import (
+from plumbline.theory.regression import (
     RegressionTask,
     bayes_risk,
     gd_plus_plus_optimum,

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plumbline.theory.regression import Estimate, RegressionTask, one_step_optimum
 from tests import references
 from tests.strategies import regression_tasks
-from theory.regression import Estimate, RegressionTask, one_step_optimum
 
 
 @given(dim=st.integers(1, 9), law=st.sampled_from(["gaussian", "sphere", "gamma"]), shape=st.floats(0.1, 9))

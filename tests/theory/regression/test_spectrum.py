@@ -6,9 +6,9 @@ import mpmath
 import numpy as np
 import pytest
 
+from plumbline.theory.regression import spectral_moments, spectral_quadrature
+from plumbline.theory.regression.spectrum import MAX_NODES, christoffel_at_zero, recursion_coefficients
 from tests import references
-from theory.regression import spectral_moments, spectral_quadrature
-from theory.regression.spectrum import MAX_NODES, christoffel_at_zero, recursion_coefficients
 
 SIZES = [(1, 1), (1, 20), (2, 1), (5, 2), (5, 5), (5, 20), (50, 2), (50, 10**6)]
 

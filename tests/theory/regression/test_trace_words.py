@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plumbline.theory.regression import RegressionTask, wishart_moment
+from plumbline.theory.regression.trace_words import radial_factor, trace_word_mean
 from tests import references
 from tests.strategies import generators, regression_tasks
-from theory.regression import RegressionTask, wishart_moment
-from theory.regression.trace_words import radial_factor, trace_word_mean
 
 SHAPES = [(1,), (2,), (1, 1), (3,), (2, 1), (1, 1, 1), (4,), (3, 1), (2, 2), (2, 1, 1), (1, 1, 1, 1)]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plumbline.theory.regression import spectral_moments, wishart_moment
 from tests import references
-from theory.regression import spectral_moments, wishart_moment
 
 SIZES = [(1, 1), (1, 4), (2, 1), (2, 5), (3, 2), (5, 20)]
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from analysis.engine.check import ClaimResult
-    from analysis.engine.claim import Claim
+    from plumbline.analysis.engine.check import ClaimResult
+    from plumbline.analysis.engine.claim import Claim
 
 RESULTS = pytest.StashKey[dict[str, Any]]()
 
@@ -54,7 +54,7 @@ class ClaimFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """A test for each claim and each rival."""
-        from analysis.own_claims import load_claims
+        from plumbline.analysis.own_claims import load_claims
 
         for claim in load_claims(self.path):
             yield ClaimItem.from_parent(self, name=claim.name, claim=claim, rival=None)
@@ -72,7 +72,7 @@ class ClaimItem(pytest.Item):
 
     def runtest(self) -> None:
         """Judge the claim once for all its tests."""
-        from analysis.engine.verdict import Outcome
+        from plumbline.analysis.engine.verdict import Outcome
 
         result = self._result()
         if result.verdict.outcome is Outcome.NOT_APPLICABLE and not result.error:
@@ -86,9 +86,9 @@ class ClaimItem(pytest.Item):
             raise VerdictError(f"{result.verdict.outcome.upper()}: {result.verdict.reason}\n{result.error or ''}")
 
     def _result(self) -> ClaimResult:
-        from analysis.engine.check import check
-        from analysis.engine.claim import Budget
-        from analysis.engine.store import Store
+        from plumbline.analysis.engine.check import check
+        from plumbline.analysis.engine.claim import Budget
+        from plumbline.analysis.engine.store import Store
 
         results = self.config.stash[RESULTS]
         if self.claim.name not in results:
