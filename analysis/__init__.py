@@ -10,18 +10,30 @@ Example:
 if __name__ != "plumbline.analysis":  # never a second copy of a class
     raise ImportError("this folder is plumbline.analysis: write `from plumbline.analysis import …`")
 
-from plumbline.analysis.catalogue import catalogue, experiments, figures
-from plumbline.analysis.engine.check import CaseResult, ClaimResult, check
-from plumbline.analysis.engine.claim import Budget, Claim, Evidence, claim
-from plumbline.analysis.engine.cluster import dask_executor
-from plumbline.analysis.engine.executors import process_pool
-from plumbline.analysis.engine.experiment import Experiment, Measured, Unit, experiment
-from plumbline.analysis.engine.extras import MissingExtra
-from plumbline.analysis.engine.job import JobError
-from plumbline.analysis.engine.model_report import ModelReport
-from plumbline.analysis.engine.store import Store, StoreError
-from plumbline.analysis.engine.sweep import run_jobs
-from plumbline.analysis.engine.verdict import (
+from plumbline.analysis.budget import Budget
+from plumbline.analysis.catalogue import catalogue, errata, experiments, figures
+from plumbline.analysis.claims.check import CaseResult, ClaimResult, check
+from plumbline.analysis.claims.claim import Claim, Evidence
+from plumbline.analysis.drawing.data import FigureData, Number, Panel, Series
+from plumbline.analysis.drawing.figure import Figure
+from plumbline.analysis.drawing.make import make_figures
+from plumbline.analysis.extras import MissingExtra
+from plumbline.analysis.family import Family, claim, families, register
+from plumbline.analysis.jobs.cluster import dask_executor
+from plumbline.analysis.jobs.compute import Compute
+from plumbline.analysis.jobs.executors import process_pool
+from plumbline.analysis.jobs.job import JobError, TorchJob
+from plumbline.analysis.jobs.scheduler import run_jobs
+from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.jobs.store import Store, StoreError
+from plumbline.analysis.jobs.training_job import TrainingJob
+from plumbline.analysis.subject.check_model import check_model
+from plumbline.analysis.subject.model_report import ModelReport
+from plumbline.analysis.subject.reader import Reader
+from plumbline.analysis.subject.task_file import read_task_file, task_file
+from plumbline.analysis.sweeps.experiment import Experiment, Measured, Unit
+from plumbline.analysis.sweeps.sweep import sweep
+from plumbline.analysis.verdict import (
     AtMost,
     BoundExists,
     BoundForAll,
@@ -35,8 +47,6 @@ from plumbline.analysis.engine.verdict import (
     Runs,
     Verdict,
 )
-from plumbline.analysis.model_check import check_model, read_task_file, task_file
-from plumbline.analysis.sweeps import sweep
 
 __all__ = [
     "AtMost",
@@ -46,22 +56,33 @@ __all__ = [
     "CaseResult",
     "Claim",
     "ClaimResult",
+    "Compute",
     "Convergence",
     "Evidence",
     "Expectation",
     "Experiment",
+    "Family",
+    "Figure",
+    "FigureData",
     "GlobalMinimum",
     "Identity",
     "JobError",
     "Measured",
     "MissingExtra",
     "ModelReport",
+    "Number",
     "Ordering",
     "Outcome",
+    "Panel",
     "Rate",
+    "Reader",
     "Runs",
+    "Series",
+    "Session",
     "Store",
     "StoreError",
+    "TorchJob",
+    "TrainingJob",
     "Unit",
     "Verdict",
     "catalogue",
@@ -69,11 +90,14 @@ __all__ = [
     "check_model",
     "claim",
     "dask_executor",
-    "experiment",
+    "errata",
     "experiments",
+    "families",
     "figures",
+    "make_figures",
     "process_pool",
     "read_task_file",
+    "register",
     "run_jobs",
     "sweep",
     "task_file",

@@ -29,7 +29,7 @@ CLAIMS = [
     "expected-accuracy",
     "rate-constant",
 ]
-PROGRAM = "import sys; from plumbline.analysis.cli import main; sys.argv[0] = 'plumbline'; main()"
+PROGRAM = "import sys; from plumbline.analysis.commands.app import main; sys.argv[0] = 'plumbline'; main()"
 PATIENCE = 30.0
 """Seconds within which the workers of a killed parent have to be gone."""
 

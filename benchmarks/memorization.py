@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from plumbline.analysis.engine.training import generator
 from plumbline.models.ensemble import Ensemble
 from plumbline.models.memorization import (
     CompressedAttentionTransformer,
@@ -30,6 +29,7 @@ from plumbline.models.memorization import (
     memorizing_transformer,
     sample_sequences,
 )
+from plumbline.models.training.draws import generator
 from plumbline.theory.memorization import geometric_law, lookup_table, optimal_low_rank
 
 VOCAB, DIM, HEADS, BATCH = 50, 10, 31, 512
@@ -175,8 +175,8 @@ def witness() -> None:
 
 def experiments() -> None:
     """CPU time of experiments 1-6 at the published sizes, from one point in each corner."""
-    from plumbline.analysis.engine.claim import Budget
-    from plumbline.analysis.memorization import figures_experiments as figures
+    from plumbline.analysis.budget import Budget
+    from plumbline.analysis.memorization.figures.training import published as figures
 
     total = 0.0
     for name in ("experiment_1", "experiment_2", "experiment_3", "experiment_5", "experiment_6"):

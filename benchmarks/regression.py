@@ -21,10 +21,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from plumbline.analysis.engine.training import Training, generator, train
 from plumbline.analysis.regression.cases import rotated_task
 from plumbline.models.ensemble import Ensemble
 from plumbline.models.regression import LinearTransformer, sample_prompts, sample_wisharts, wishart_design
+from plumbline.models.training import Training
+from plumbline.models.training.draws import generator
+from plumbline.models.training.trainer import train
 from plumbline.theory.regression import RegressionTask, linear_transformer_risk, multi_step_optimum
 
 
@@ -192,7 +194,7 @@ def commands() -> None:
     ):
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            code = "import sys; from plumbline.analysis.cli import main; sys.argv[0] = 'plumbline'; main()"
+            code = "import sys; from plumbline.analysis.commands.app import main; sys.argv[0] = 'plumbline'; main()"
             subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, check=True, capture_output=True)
             print(f"{name}: {time.perf_counter() - start:.0f} s")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20

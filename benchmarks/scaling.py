@@ -28,7 +28,8 @@ import numpy as np
 import torch
 
 from plumbline.analysis import Store, dask_executor, experiments, run_jobs
-from plumbline.analysis.engine.grid_sweep import Sweep, plan_sweep
+from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.sweeps.sweep import Sweep, plan_sweep
 
 RUNS = 16
 THIRDS = 3
@@ -84,13 +85,13 @@ def whole(ensembles: int, folder: Path) -> None:
     path = folder / "store.sqlite"
     with Store(path) as store:
         start = time.perf_counter()
-        table = sweep.run(store=store)
+        table = sweep.run(Session(store))
         took = time.perf_counter() - start
         each = took / len(sweep.cells) * 1e3
         print(f"computed without training, kept and read: {took:.0f} s, {each:.2f} ms an ensemble")
         print(f"memory of this process, torch included: {memory():.0f} MiB")
         start = time.perf_counter()
-        sweep.run(store=store)
+        sweep.run(Session(store))
         print(f"found again: {time.perf_counter() - start:.0f} s")
     size = path.stat().st_size
     print(f"store: {size / 2**20:.0f} MiB, {size / len(sweep.cells) / 2**10:.1f} KiB an ensemble")
@@ -127,14 +128,14 @@ def through_dask(ensembles: int, folder: Path) -> None:
     """All results through a scheduler: rate, and how its memory grows."""
     length = ensembles // THIRDS
     with cluster(folder) as (address, scheduler), dask_executor(address) as workers:
-        run_jobs([Untrained(-1)], store=Store(None), executor=workers)
+        run_jobs([Untrained(-1)], session=Session(executor=workers))
         sizes = [memory(scheduler)]
         rates = []
         for part in range(THIRDS):
             jobs = [Untrained(part * length + place) for place in range(length)]
             with Store(folder / "dask.sqlite") as store:
                 start = time.perf_counter()
-                run_jobs(jobs, store=store, executor=workers)
+                run_jobs(jobs, session=Session(store, executor=workers))
                 rates.append(len(jobs) / (time.perf_counter() - start))
             sizes.append(memory(scheduler))
         done = ", ".join(f"{size:.0f}" for size in sizes)
@@ -160,7 +161,7 @@ def trained(folder: Path) -> None:
             replace(job, seed=1).run()  # type: ignore[type-var]  # imports and caches
             start = time.process_time()
             with Store(path) as store:
-                run_jobs([job], store=store)
+                run_jobs([job], session=Session(store))
                 took = time.process_time() - start
                 (length,) = store._connection.execute("SELECT length(job) + length(result) FROM records").fetchone()
             point = ", ".join(f"{key}={cell.points[0][key]}" for key in grid)

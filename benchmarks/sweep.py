@@ -27,8 +27,9 @@ from typing import Any
 import torch
 
 from plumbline.analysis import Store, dask_executor, process_pool, run_jobs
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.regression.experiments import TrainLinearTransformer
+from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.regression.jobs.training import TrainLinearTransformer
+from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask
 
 RUNS = 16
@@ -66,7 +67,7 @@ def engines() -> Iterator[Engines]:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         began = time.perf_counter()
         pool = stack.enter_context(process_pool(1))
-        run_jobs([training(1, 0)], store=Store(None), executor=pool)
+        run_jobs([training(1, 0)], session=Session(executor=pool))
         pooled = time.perf_counter() - began
         began = time.perf_counter()
         cluster = stack.enter_context(
@@ -79,9 +80,9 @@ def engines() -> Iterator[Engines]:
             )
         )
         dask = stack.enter_context(dask_executor(cluster.scheduler_address))
-        run_jobs([training(1, 0)], store=Store(None), executor=dask)
+        run_jobs([training(1, 0)], session=Session(executor=dask))
         print(f"to start one worker and import torch: pool {pooled:.1f} s, Dask {time.perf_counter() - began:.1f} s")
-        run_jobs([training(1, 0)], store=Store(None))
+        run_jobs([training(1, 0)])
         yield {"in process": None, "pool": pool, "Dask": dask}
 
 
@@ -91,7 +92,7 @@ def timed(jobs: list[Any], executor: Executor | None) -> tuple[float, float]:
         path = Path(folder) / "store.sqlite"
         with Store(path) as store:
             start = time.perf_counter()
-            run_jobs(jobs, store=store, executor=executor)
+            run_jobs(jobs, session=Session(store, executor=executor))
             wall = time.perf_counter() - start
         with closing(sqlite3.connect(path)) as connection:
             (inside,) = connection.execute("SELECT sum(seconds) FROM records").fetchone()

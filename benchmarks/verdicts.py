@@ -36,9 +36,10 @@ from plumbline.analysis import (
     Store,
 )
 from plumbline.analysis.catalogue import catalogue
-from plumbline.analysis.engine.check import FALSE_CONFIRMATION, FALSE_REFUTATIONS
-from plumbline.analysis.engine.sweep import drive
-from plumbline.analysis.engine.verdict.ordering import FIRST
+from plumbline.analysis.claims.check import FALSE_CONFIRMATION, FALSE_REFUTATIONS
+from plumbline.analysis.jobs.scheduler import drive
+from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.verdict.ordering import FIRST
 
 Draw = Callable[[np.random.Generator], Any]
 
@@ -52,7 +53,7 @@ def evidence(store: str) -> dict[str, Evidence]:
         if claim.failing_condition(case) is None
     }
     with Store(store) as kept:
-        finished = drive(plans, store=kept)
+        finished = drive(plans, session=Session(kept))
     for name, end in finished.items():
         if end.error is not None:
             raise RuntimeError(f"{name} could not be computed: {end.error.message}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from plumbline.analysis import check_model, task_file
+from plumbline import check_model, task_file
 from plumbline.models.regression import LinearTransformer, sample_prompts
 from plumbline.theory.regression import RegressionTask
 

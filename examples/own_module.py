@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from plumbline.analysis import Evidence, Identity, claim
+from plumbline import Evidence, Identity, claim
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class TrainLayer:
         return {"x": x.numpy(), "y": y.numpy(), "weights": layer.weight.detach().numpy()[0]}
 
 
-@claim(family="own", kind="identity", status="derived here", source="any textbook", rivals={"λ": "without the ½"},
+@claim(rule=Identity, status="derived here", source="any textbook", rivals={"λ": "without the ½"},
        statement="Weight decay λ ends at ridge with λ/2.", cases=lambda budget: {"λ=0.3": 0.3})  # fmt: skip
 def weight_decay_is_ridge(decay, budget, seed):
     x, y, found = (yield TrainLayer(decay, seed)).values()
     half, whole = (np.linalg.solve(x.T @ x / 30 + p * np.eye(4), x.T @ y / 30) for p in (decay / 2, decay))
-    return Evidence(Identity(1e-5), found, half, {"λ": whole})
+    return Evidence(Identity(1e-5), found, half, [whole])

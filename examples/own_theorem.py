@@ -1,14 +1,20 @@
 """Your own theorem: a transformer trained on N(0, I) and tested on N(0, 2 I) has the risk R(A*) of the test task."""
 
-from plumbline.analysis import Evidence, Expectation, Store, check, claim
-from plumbline.analysis.regression.experiments import SampledRisk, TrainLinearTransformer
-from plumbline.theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
+from plumbline import Evidence, Expectation, check, claim
+from plumbline.analysis.regression import (
+    RegressionTask,
+    SampledRisk,
+    TrainLinearTransformer,
+    one_step_optimum,
+    one_step_risk,
+    zero_predictor_risk,
+)  # fmt: skip
 
 TRAIN, TEST = RegressionTask(2, 12), RegressionTask(2, 12, covariance=[[2, 0], [0, 2]])
 
 
 @claim(
-    family="own", kind="expectation", status="derived here", source="me, yesterday",
+    rule=Expectation, status="derived here", source="me, yesterday",
     statement="Trained on N(0, I) and tested on N(0, 2 I), the risk is R(A*) of the test task.",
     rivals={"scales like the labels": "twice the training risk"}, cases=lambda budget: {"d=2, n=12": (TRAIN, TEST)},
 )  # fmt: skip
@@ -22,9 +28,9 @@ def covariate_shift(case, budget, seed):
         rule=Expectation(0.05, scale=zero_predictor_risk(test), draws_per_batch=4000),
         measured=sampled["batch_means"],
         predicted=one_step_risk(test, best.preconditioner),
-        rivals={"scales like the labels": 2 * best.loss},
+        rivals=[2 * best.loss],
     )
 
 
 if __name__ == "__main__":
-    print(check([covariate_shift], store=Store(None))[0].verdict.reason)
+    print(check([covariate_shift])[0].verdict.reason)

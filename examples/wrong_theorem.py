@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from plumbline.analysis import Evidence, Identity, claim
-from plumbline.analysis.regression.experiments import TrainLinearTransformer
-from plumbline.theory.regression import RegressionTask
+from plumbline import Evidence, Identity, claim
+from plumbline.analysis.regression import RegressionTask, TrainLinearTransformer
 
 COVARIANCE = [[2.0, 0.5], [0.5, 1.0]]
 
 
 @claim(
-    family="own", kind="identity", status="derived here", source="a plausible guess",
+    rule=Identity, status="derived here", source="a plausible guess",
     statement="A trained one-layer linear transformer has the preconditioner Σ⁻¹.",
     rivals={"identity": "no preconditioning at all"},
     cases=lambda budget: {"d=2, n=12": RegressionTask(2, 12, COVARIANCE)},
@@ -21,5 +20,5 @@ def preconditioner_is_the_inverse(task, budget, seed):
         rule=Identity(1e-3, scale=1.0),
         measured=-trained["key_query"][0, 0, 0],
         predicted=np.linalg.inv(COVARIANCE),
-        rivals={"identity": np.eye(2)},
+        rivals=[np.eye(2)],
     )

@@ -1,6 +1,6 @@
 """``python -m plumbline``: the command line."""
 
-from plumbline.analysis.cli import main
+from plumbline.analysis.commands.app import main
 
 if __name__ == "__main__":
     main()

@@ -32,13 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def separate_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Claims that a test registers, and the files it imports them from, are gone afterwards."""
-    from plumbline.analysis import catalogue
-    from plumbline.analysis.engine import claim
+def own_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Files that a test imports as a user's, and families that they register, are gone afterwards."""
+    from plumbline.analysis import family
 
-    catalogue()  # registered for good
-    monkeypatch.setattr(claim, "_REGISTRY", dict(claim._REGISTRY))
+    family.families()  # registered for good
+    monkeypatch.setattr(family, "_FAMILIES", dict(family._FAMILIES))
     monkeypatch.setattr(sys, "path", list(sys.path))
     known = set(sys.path)
     yield

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from plumbline.analysis import Budget, Outcome, Store, catalogue, check
-from plumbline.analysis.cli import app
+from plumbline.analysis import Budget, Outcome, catalogue, check
+from plumbline.analysis.commands.app import app
 from plumbline.theory.regression import multi_step_optimum
 from tests.printed import same
 
@@ -19,11 +19,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_own_theorem_is_printed_whole_short_and_comes_out_consistent(separate_registry):
+def test_own_theorem_is_printed_whole_short_and_comes_out_consistent(own_modules):
     """The example in the README is the file, has at most 30 lines, and its verdicts are as promised."""
     source = (ROOT / "examples" / "own_theorem.py").read_text(encoding="utf-8")
     own = runpy.run_path(str(ROOT / "examples" / "own_theorem.py"))["covariate_shift"]
-    (result,) = check([own], store=Store(None))
+    (result,) = check([own])
 
     assert source.rstrip() in README
     assert len(source.splitlines()) <= 30
@@ -44,7 +44,7 @@ def test_printed_number_is_the_number():
     assert f"# {multi_step_optimum(3, dim=5, context_length=20).loss!r}" in README
 
 
-def test_every_plumbline_command_in_a_shell_block_runs(tmp_path, monkeypatch, separate_registry):
+def test_every_plumbline_command_in_a_shell_block_runs(tmp_path, monkeypatch, own_modules):
     """The commands as printed, and the examples they need, where these are."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)

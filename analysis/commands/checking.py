@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from plumbline.analysis.budget import Budget
 from plumbline.analysis.catalogue import figures
+from plumbline.analysis.claims.check import ClaimResult, case_key, check
+from plumbline.analysis.claims.witness import replay_command, write_witnesses
 from plumbline.analysis.commands.drawing import draw
 from plumbline.analysis.commands.shared import (
     DEFAULT_JOBS,
@@ -17,16 +20,15 @@ from plumbline.analysis.commands.shared import (
     JobsOption,
     SeedOption,
     StoreOption,
+    chosen_claims,
     console,
-    installed_catalogue,
+    quiet,
     session,
     usage,
+    with_models,
 )
-from plumbline.analysis.engine.check import ClaimResult, check, replay_command, write_witnesses
-from plumbline.analysis.engine.claim import Budget, Claim, select
-from plumbline.analysis.engine.files import write_json
-from plumbline.analysis.engine.verdict import Outcome
-from plumbline.analysis.own_claims import load_claims
+from plumbline.analysis.files import write_json
+from plumbline.analysis.verdict import Outcome
 
 COLOURS = {
     Outcome.CONSISTENT: "green",
@@ -53,11 +55,11 @@ def check_command(
 
     Exit code: 0 nothing refuted; 1 something refuted or not computable (with --strict: or inconclusive); 2 bad usage.
     """
-    installed_catalogue()
-    chosen = usage(lambda: chosen_claims(names or [], family))
-    with session(store, jobs) as (kept, executor, progress):
-        results = check(chosen, budget=budget, seed=seed, store=kept, executor=executor, progress=progress)
-        progress.stop()
+    chosen = chosen_claims(names or [], family)
+    with_models()
+    with session(store, jobs) as opened:
+        results = usage(lambda: check(chosen, budget=budget, seed=seed, session=opened))
+        quiet(opened)
         _print_results(results)
         if json_file is not None:
             report = {"budget": str(budget), "seed": seed, "claims": [result.to_json() for result in results]}
@@ -67,20 +69,12 @@ def check_command(
         for name, path in write_witnesses(results, folder, budget=budget, seed=seed).items():
             typer.echo(f"witness of {name}: {path}\n  replay: {replay_command(known[name], budget=budget, seed=seed)}")
         if figures_dir is not None:
-            families = {claim.family for claim in chosen}
-            wanted = [figure for figure in figures().values() if figure.family in families]
-            draw(wanted, figures_dir, "png", budget, seed, kept, executor, progress)
+            wanted = [figure for figure in figures().values() if figure.family in {claim.family for claim in chosen}]
+            judged = {case_key(result.claim, case.label): case for result in results for case in result.cases}
+            draw(wanted, figures_dir, "png", budget, seed, opened, judged)
     outcomes = [result.verdict.outcome for result in results]
     failed = Outcome.REFUTED in outcomes or any(result.error for result in results)
     raise typer.Exit(1 if failed or (strict and Outcome.INCONCLUSIVE in outcomes) else 0)
-
-
-def chosen_claims(names: list[str], family: str | None) -> list[Claim]:
-    """The named claims, those in the named files, or all."""
-    files = [name for name in names if name.endswith(".py")]
-    own = [claim for file in files for claim in load_claims(file)]
-    plain = [name for name in names if name not in files]
-    return own if own and not plain else [*own, *select(plain, family)]
 
 
 def _print_results(results: list[ClaimResult]) -> None:

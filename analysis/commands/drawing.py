@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from plumbline.analysis.budget import Budget
 from plumbline.analysis.catalogue import figures
+from plumbline.analysis.claims.check import CaseResult
 from plumbline.analysis.commands.shared import (
     DEFAULT_JOBS,
     DEFAULT_STORE,
-    Bar,
     BudgetOption,
     JobsOption,
     SeedOption,
     StoreOption,
     console,
     fail,
-    installed,
     make_folder,
+    quiet,
+    say_what_is_broken,
     session,
+    with_models,
 )
-from plumbline.analysis.engine.claim import Budget, unknown
-from plumbline.analysis.engine.store import Store
-
-if TYPE_CHECKING:
-    from plumbline.analysis.engine.figure import Drawn, Figure
+from plumbline.analysis.drawing.figure import Figure
+from plumbline.analysis.drawing.make import FigureError, Made, make_figures
+from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.names import unknown
 
 
 def figure_command(
@@ -41,13 +43,15 @@ def figure_command(
     store: StoreOption = str(DEFAULT_STORE),
 ) -> None:
     """Draw theory-vs-empirics figures, each with a CSV of what it shows."""
-    known = installed(figures)
+    known = figures()
+    say_what_is_broken()
     chosen = _named("figure", names or list(known), known)
     if format not in ("png", "pdf", "svg"):
         fail(f"--format must be png, pdf or svg, got {format!r}")
+    with_models()
     make_folder(out)
-    with session(store, jobs) as (kept, executor, progress):
-        draw(chosen, out, format, budget, seed, kept, executor, progress)
+    with session(store, jobs) as opened:
+        draw(chosen, out, format, budget, seed, opened)
 
 
 def reproduce_command(
@@ -63,7 +67,7 @@ def reproduce_command(
 
     The paper budget has the published hyper-parameters.
     """
-    known = {name: figure for name, figure in installed(figures).items() if figure.published}
+    known = {name: figure for name, figure in figures().items() if figure.published}
     chosen = _named("reproduction", names or [], known)
     families = dict.fromkeys(figure.family for figure in known.values())
     if family is not None and family not in families:
@@ -77,42 +81,45 @@ def reproduce_command(
         console().print(table)
         return
     chosen += [figure for figure in known.values() if figure.family == family and figure not in chosen]
+    with_models()
     make_folder(out)
-    with session(store, jobs) as (kept, executor, progress):
-        drawn = draw(chosen, out, "png", budget, seed, kept, executor, progress)
-    for name, (data, numbers, _) in drawn.items():
+    with session(store, jobs) as opened:
+        made = draw(chosen, out, "png", budget, seed, opened)
+    for name, figure_made in made.items():
         table = Table(title=f"{name}: {known[name].published}", title_justify="left", show_lines=False)
         for column in ("quantity", "published", "ours", "exact"):
             table.add_column(column)
-        for number in numbers:
+        for number in figure_made.numbers:
             table.add_row(number.quantity, number.published, number.ours, number.exact)
         console().print(table)
-        for line in data.verdicts:
+        for line in figure_made.data.verdicts:
             typer.echo(line)
 
 
 def draw(
-    chosen: list[Figure], folder: Path, format: str, budget: Budget, seed: int, store: Store, executor: Any, bar: Bar
-) -> dict[str, Drawn]:
+    chosen: list[Figure],
+    folder: Path,
+    format: str,
+    budget: Budget,
+    seed: int,
+    opened: Session,
+    judged: Mapping[str, CaseResult] | None = None,
+) -> dict[str, Made]:
     """Make figures and say which files were written; one that could not be computed ends with exit code 1."""
-    from plumbline.analysis.engine.figure import FigureError, make_figures
-
     failed: FigureError | None = None
     try:
-        written = make_figures(
-            chosen, folder, budget=budget, seed=seed, format=format, store=store, executor=executor, progress=bar
-        )
+        made = make_figures(chosen, folder, budget=budget, seed=seed, format=format, judged=judged, session=opened)
     except FigureError as error:
-        failed, written = error, error.drawn
+        failed, made = error, error.made
     finally:
-        bar.stop()
-    for drawn in written.values():
-        image, *tables = drawn.files
+        quiet(opened)
+    for figure in made.values():
+        image, *tables = figure.files
         typer.echo(f"wrote {image} and {' and '.join(table.name for table in tables)}")
     if failed is not None:
         typer.echo(f"error: {failed}", err=True)
         raise typer.Exit(1)
-    return written
+    return made
 
 
 def _named(what: str, names: list[str], known: Mapping[str, Figure]) -> list[Figure]:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from plumbline.analysis.catalogue import catalogue_markdown
-from plumbline.analysis.commands.shared import console, installed, installed_catalogue, usage
-from plumbline.analysis.engine.claim import select
+from plumbline.analysis.catalogue import catalogue, catalogue_markdown, errata, errata_markdown
+from plumbline.analysis.claims.claim import select
+from plumbline.analysis.commands.shared import console, say_what_is_broken, usage
 
 
 def claims_command(
@@ -20,9 +20,11 @@ def claims_command(
 ) -> None:
     """List the catalogue of claims."""
     if markdown:
-        typer.echo(installed(catalogue_markdown), nl=False)
+        typer.echo(catalogue_markdown(), nl=False)
         return
-    chosen = usage(lambda: select(list(installed_catalogue()), family))
+    known = list(catalogue().values())
+    say_what_is_broken()
+    chosen = usage(lambda: select(known, family=family))
     if as_json:
         rows = [
             {"name": c.name, "family": c.family, "kind": c.kind, "status": c.status, "statement": c.statement,
@@ -43,14 +45,12 @@ def errata_command(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the ledger as docs/errata.md.")] = False,
 ) -> None:
     """List what was published and does not hold as it stands, with the commands that replay it."""
-    from plumbline.analysis.errata import errata, errata_markdown
-
     if markdown:
-        typer.echo(installed(errata_markdown), nl=False)
+        typer.echo(errata_markdown(), nl=False)
         return
     table = Table(show_lines=True)
     for column in ("source", "published", "holds", "replay"):
         table.add_column(column)
-    for entry in installed(errata):
+    for entry in errata():
         table.add_row(entry.source, entry.published, entry.holds, entry.command)
     console().print(table)

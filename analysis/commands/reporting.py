@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from plumbline.analysis.budget import Budget
 from plumbline.analysis.catalogue import figures
-from plumbline.analysis.commands.checking import chosen_claims
+from plumbline.analysis.claims.check import case_key, check
 from plumbline.analysis.commands.shared import (
     DEFAULT_JOBS,
     DEFAULT_STORE,
@@ -17,15 +18,13 @@ from plumbline.analysis.commands.shared import (
     JobsOption,
     SeedOption,
     StoreOption,
-    installed,
-    installed_catalogue,
+    chosen_claims,
     make_folder,
     session,
-    usage,
+    with_models,
 )
-from plumbline.analysis.engine.check import check
-from plumbline.analysis.engine.claim import Budget
-from plumbline.analysis.engine.files import replacing
+from plumbline.analysis.drawing.make import FigureError, make_figures
+from plumbline.analysis.files import replacing
 
 
 def report_command(
@@ -44,29 +43,29 @@ def report_command(
     With names, figures and errata are those of the named claims. Exit code 0 whatever the verdicts: `check` is for
     that; 1 if a figure could not be computed, which the page then says.
     """
-    installed_catalogue()
-    chosen = usage(lambda: chosen_claims(names or [], family))
+    from plumbline.analysis.report import report_page
+
+    chosen = chosen_claims(names or [], family)
+    with_models()
     make_folder(out)
     families = {claim.family for claim in chosen} if not names else set()
     known = {
         name: figure
-        for name, figure in installed(figures).items()
+        for name, figure in figures().items()
         if figure.family in families or set(figure.claims) & set(chosen)
     }
-    from plumbline.analysis.engine.figure import FigureError, make_figures
-    from plumbline.analysis.report import report_page
-
     failed: FigureError | None = None
-    with session(store, jobs) as (kept, executor, progress), TemporaryDirectory() as folder:
-        results = check(chosen, budget=budget, seed=seed, store=kept, executor=executor, progress=progress)
+    with session(store, jobs) as opened, TemporaryDirectory() as folder:
+        results = check(chosen, budget=budget, seed=seed, session=opened)
+        judged = {case_key(result.claim, case.label): case for result in results for case in result.cases}
         try:
-            drawn = make_figures(
-                list(known.values()), Path(folder), format="svg",
-                budget=budget, seed=seed, store=kept, executor=executor, progress=progress,
+            made = make_figures(
+                list(known.values()), Path(folder), format="svg", budget=budget, seed=seed, judged=judged,
+                session=opened,
             )  # fmt: skip
         except FigureError as error:
-            failed, drawn = error, error.drawn
-        pictures = [(known[name], what) for name, what in drawn.items()]
+            failed, made = error, error.made
+        pictures = [(known[name], what) for name, what in made.items()]
         missing = [] if failed is None else failed.names
         page = report_page(results, pictures, missing=missing, budget=budget, seed=seed)
         with replacing(out / "index.html") as partial:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
+from plumbline.analysis.budget import Budget
 from plumbline.analysis.catalogue import catalogue
-from plumbline.analysis.engine.check import BadClaim
-from plumbline.analysis.engine.claim import Budget
-from plumbline.analysis.engine.executors import process_pool
-from plumbline.analysis.engine.extras import MissingExtra
-from plumbline.analysis.engine.store import Store, StoreError
+from plumbline.analysis.claims.check import BadClaim
+from plumbline.analysis.claims.claim import Claim, select
+from plumbline.analysis.claims.own import load_claims
+from plumbline.analysis.extras import MissingExtra, required
+from plumbline.analysis.family import broken
+from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.jobs.store import StoreError
 
 DEFAULT_STORE = Path(".plumbline") / "store.sqlite"
 INTERRUPTED = 130
@@ -72,7 +75,7 @@ class Bar:
             self._task = self._progress.add_task(label, total=total)
         self._progress.update(self._task, completed=done, total=total, description=label)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Take the bar off the screen; the next call starts a new one."""
         if self._task is not None:
             self._progress.remove_task(self._task)
@@ -80,17 +83,20 @@ class Bar:
             self._task = None
 
 
+def quiet(opened: Session) -> None:
+    """Take the progress bar off the screen, so that something can be printed."""
+    if isinstance(opened.progress, Bar):
+        opened.progress.close()
+
+
 @contextmanager
-def session(store: str, jobs: int, *, rate: bool = False) -> Iterator[tuple[Store, Any, Bar]]:
-    """Store, executor and progress bar; Ctrl-C and files that cannot be written end it and say how to go on."""
+def session(store: str, jobs: int, *, rate: bool = False) -> Iterator[Session]:
+    """The session of a command, with a progress bar; Ctrl-C and files that cannot be written end it in a sentence."""
     bar = Bar(rate=rate)
     where = "nothing was kept (--store none)" if store == "none" else f"what is done is kept in {store}"
     try:
-        with ExitStack() as stack:
-            kept = stack.enter_context(Store(None if store == "none" else store))
-            executor = stack.enter_context(process_pool(jobs)) if jobs > 1 else None
-            stack.callback(bar.stop)
-            yield kept, executor, bar
+        with Session(None if store == "none" else store, jobs=jobs, progress=bar) as opened, closing(bar):
+            yield opened
     except (StoreError, BadClaim) as error:
         fail(str(error))
     except OSError as error:
@@ -103,15 +109,30 @@ def session(store: str, jobs: int, *, rate: bool = False) -> Iterator[tuple[Stor
         raise typer.Exit(INTERRUPTED) from None
 
 
-def installed(load: Callable[[], Any]) -> Any:
+def chosen_claims(names: list[str], family: str | None) -> list[Claim]:
+    """The named claims, those in the named files, or all; what cannot be chosen ends with exit code 2."""
+    files = [name for name in names if name.endswith(".py")]
+    plain = [name for name in names if name not in files]
+    own = usage(lambda: [claim for file in files for claim in load_claims(file)])
+    if own and not plain:
+        return own
+    known = list(catalogue().values())
+    say_what_is_broken()
+    return [*own, *usage(lambda: select(known, plain, family))]
+
+
+def say_what_is_broken() -> None:
+    """Name the families, or parts of them, that could not be imported; the others go on."""
+    for name, trace in broken():
+        typer.echo(f"warning: {name} could not be imported: {trace.strip().splitlines()[-1]}", err=True)
+
+
+def with_models() -> None:
+    """End with exit code 2 where torch is not installed: what trains needs it."""
     try:
-        return load()
+        required("torch", "models")
     except MissingExtra as error:
         fail(str(error))
-
-
-def installed_catalogue() -> Mapping[str, Any]:
-    return installed(catalogue)
 
 
 def usage(choose: Callable[[], list[Any]]) -> list[Any]:

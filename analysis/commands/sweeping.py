@@ -16,6 +16,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table as TextTable
 
+from plumbline.analysis.budget import Budget
 from plumbline.analysis.catalogue import experiments
 from plumbline.analysis.commands.shared import (
     DEFAULT_JOBS,
@@ -26,16 +27,15 @@ from plumbline.analysis.commands.shared import (
     StoreOption,
     console,
     fail,
-    installed,
+    quiet,
     session,
+    with_models,
 )
-from plumbline.analysis.engine.claim import Budget
-from plumbline.analysis.engine.cluster import dask_executor
-from plumbline.analysis.engine.extras import MissingExtra
-from plumbline.analysis.engine.grid import parse_grid
-from plumbline.analysis.engine.grid_sweep import MAX_RUNS, Sweep, plan_sweep
-from plumbline.analysis.engine.table import Table, exportable
-from plumbline.analysis.sweeps import named_experiment
+from plumbline.analysis.extras import MissingExtra
+from plumbline.analysis.jobs.cluster import dask_executor
+from plumbline.analysis.sweeps.grid import parse_grid
+from plumbline.analysis.sweeps.sweep import MAX_RUNS, Sweep, named_experiment, plan_sweep
+from plumbline.analysis.sweeps.table import Table, exportable
 
 LOG_SECONDS = 30.0
 """Between two lines of progress where there is no terminal."""
@@ -67,22 +67,25 @@ def sweep_command(
     if name is None:
         _list()
         return
+    with_models()
     plan = _planned(name, grid or [], seeds, seed, budget, together, max_runs, out)
     typer.echo(str(plan), err=True)
-    with session(store, 1 if scheduler else jobs, rate=True) as (kept, executor, bar):
-        progress = bar if sys.stderr.isatty() else Lines()
+    with session(store, 1 if scheduler else jobs, rate=True) as opened:
+        if not sys.stderr.isatty():
+            opened.progress = Lines()
         try:
-            with dask_executor(scheduler) if scheduler else nullcontext(executor) as workers:
-                table = plan.run(store=kept, executor=workers, progress=progress)
+            with dask_executor(scheduler) if scheduler else nullcontext(opened.executor) as workers:
+                opened.executor = workers
+                table = plan.run(opened)
         except (MissingExtra, ValueError) as error:
             fail(str(error))
         except BrokenExecutor as error:
-            bar.stop()
+            quiet(opened)
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from None
         if out is not None:
             table.write(out)
-            bar.stop()
+            quiet(opened)
             typer.echo(f"wrote {len(table):,} rows to {out}", err=True)
     _print(plan, table)
     raise typer.Exit(1 if table.errors() else 0)
@@ -113,7 +116,7 @@ def _list() -> None:
     table = TextTable(show_lines=True)
     for column in ("experiment", "trains", "keys"):
         table.add_column(column)
-    for experiment in installed(experiments).values():
+    for experiment in experiments().values():
         keys = "\n".join(str(key) for key in experiment.keys.values())
         table.add_row(experiment.name, escape(experiment.summary), escape(keys))
     console().print(table)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from plumbline.analysis.engine.cases import of_budget
-from plumbline.analysis.engine.claim import Budget
+from plumbline.analysis.budget import Budget, of_budget
 from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PUBLISHED, Trained
-from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
 from plumbline.models.reasoning import MODEL_NAMES
 
 MODELS = tuple(name for name in MODEL_NAMES if name != "Reparam-Relu-W-FA")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from plumbline.analysis.engine.cases import of_budget
-from plumbline.analysis.engine.claim import Budget
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.regression.landscape import TrainAlongLandscape, TrainFeatureTransformer
+from plumbline.analysis.budget import Budget, of_budget
+from plumbline.analysis.regression.jobs.landscape import TrainAlongLandscape, TrainFeatureTransformer
+from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask
 
 Optimizer = Literal["SGDM", "Adam"]

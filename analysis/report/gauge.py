@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from plumbline.analysis.engine.check import ClaimResult
-from plumbline.analysis.engine.verdict import Outcome, Verdict
+from plumbline.analysis.claims.check import ClaimResult
+from plumbline.analysis.verdict import Outcome, Verdict
 
 DECADES = 3
 """On either side of the margin; what lies farther out stands at the end."""

@@ -15,33 +15,37 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from plumbline import DISTRIBUTION
-from plumbline.analysis.catalogue import catalogue, family_place
-from plumbline.analysis.engine.check import ClaimResult, replay_command
-from plumbline.analysis.engine.claim import KINDS, STATUSES, Budget
-from plumbline.analysis.engine.figure import Drawn, Figure
-from plumbline.analysis.engine.verdict import Outcome
-from plumbline.analysis.errata import Erratum, errata
+from plumbline.analysis.budget import Budget
+from plumbline.analysis.catalogue import catalogue, errata
+from plumbline.analysis.claims.check import ClaimResult
+from plumbline.analysis.claims.claim import STATUSES
+from plumbline.analysis.claims.witness import replay_command
+from plumbline.analysis.drawing.figure import Figure
+from plumbline.analysis.drawing.make import Made
+from plumbline.analysis.errata import Erratum
+from plumbline.analysis.family import families as all_families
 from plumbline.analysis.report.gauge import gauge, least_refuted
+from plumbline.analysis.verdict import RULES, Outcome
 
 PACKAGES = (DISTRIBUTION, "torch", "numpy", "scipy")
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure with what was drawn, as the page holds it."""
+    """A figure with what was made, as the page holds it."""
 
     figure: Figure
-    drawn: Drawn
+    made: Made
 
     @property
     def source(self) -> str:
         """The SVG as a data URI: in an image of its own it shares neither names nor styles with the page."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.drawn.files[0].read_bytes()).decode()
+        return "data:image/svg+xml;base64," + base64.b64encode(self.made.files[0].read_bytes()).decode()
 
 
 def report_page(
     results: Sequence[ClaimResult],
-    figures: Sequence[tuple[Figure, Drawn]],
+    figures: Sequence[tuple[Figure, Made]],
     *,
     missing: Sequence[str] = (),
     budget: Budget,
@@ -55,7 +59,7 @@ def report_page(
 
     Args:
         results: What `plumbline.analysis.check` returned.
-        figures: Registered figures, each with what `make_figures` drawn of it, as SVG.
+        figures: Registered figures, each with what `make_figures` made of it, as SVG.
         missing: Names of figures that could not be computed; the page says so.
         budget, seed: Those of the check; the page prints them and the commands that replay it.
 
@@ -71,11 +75,13 @@ def report_page(
         >>> "1 of 1 claims" in report_page(results, [], budget=Budget.QUICK, seed=0)
         True
     """
-    families = sorted({result.claim.family for result in results}, key=lambda name: (family_place(name), name))
-    for figure, drawn in figures:
-        if drawn.files[0].suffix != ".svg" or figure.family not in families:
+    present = {result.claim.family for result in results}
+    families = [name for name in all_families() if name in present]
+    families += sorted(present - set(families))
+    for figure, made in figures:
+        if made.files[0].suffix != ".svg" or figure.family not in families:
             allowed = f"SVG, of the family {' or '.join(families)}"
-            raise ValueError(f"figures must be {allowed}, got {drawn.files[0].name} of the family {figure.family!r}")
+            raise ValueError(f"figures must be {allowed}, got {made.files[0].name} of the family {figure.family!r}")
     beside, elsewhere, gallery = _places(results, [Picture(*pair) for pair in figures])
     rivals = [verdict for result in results for verdict in result.rivals.values()]
     style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -90,7 +96,7 @@ def report_page(
             families=families,
             choices={
                 "family": families,
-                "kind": _present(KINDS, [result.claim.kind for result in results]),
+                "kind": _present([rule.kind for rule in RULES], [result.claim.kind for result in results]),
                 "status": _present(STATUSES, [result.claim.status for result in results]),
                 "verdict": _present(Outcome, [result.verdict.outcome for result in results]),
             },
@@ -120,7 +126,7 @@ def _places(
     beside: dict[str, list[Picture]] = {result.claim.name: [] for result in results}
     elsewhere: dict[str, list[Picture]] = {name: [] for name in beside}
     gallery: dict[str, list[Picture]] = {result.claim.family: [] for result in results}
-    # What was drawn for the claims themselves comes before what reproduces a paper.
+    # What was made for the claims themselves comes before what reproduces a paper.
     for picture in sorted(pictures, key=lambda picture: bool(picture.figure.published)):
         names = [claim.name for claim in picture.figure.claims if claim.name in beside]
         home = next((name for name in names if not beside[name]), None)

@@ -152,7 +152,7 @@ def _nearest_weights(eigenvalues: np.ndarray, moments: list[Fraction], prior: np
         residual = weights @ off
         worst = np.abs(residual).max()
         # Each last step squares the error, until rounding takes over.
-        if worst < 1e-10 and worst > before / 4:
+        if worst < 1e-10 and worst >= before / 4:  # equal where both are 0
             return weights
         before = worst
         # The relative entropy of weights to the prior is at most -log(its least), which bounds the value from below.

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.engine.verdict import BoundForAll, Expectation
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.cases import Sizes
 from plumbline.analysis.memorization.claims.capacity import DANA
-from plumbline.analysis.memorization.constructions import ConstructedAccuracy
-from plumbline.analysis.memorization.experiments import TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.constructions import ConstructedAccuracy
+from plumbline.analysis.memorization.jobs.training import TrainNextTokenModel
+from plumbline.analysis.verdict import BoundForAll, Expectation
+from plumbline.models.training import Training
 from plumbline.theory.memorization import (
     accuracy_lower_bound,
     attention_only_parameters,
@@ -63,12 +64,11 @@ def trained_on_tables(vocab_size: int, dim: int, heads: int, budget: Budget, see
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="A transformer that stores T₀ contexts of a random look-up table has the expected accuracy "
     "1/N + (1 − 1/N) T₀/N^S: outside what is stored its answers are independent of the labels.",
     source=DANA + ", Corollary 2, with the corrected T₀",
-    kind="expectation",
+    rule=Expectation,
     status="corrected",
     published="The same with T₀ = H·d_h + d for every size; with T₀ = H·d_h in the readme and a notebook.",
     rivals={
@@ -90,20 +90,15 @@ def expected_accuracy(sizes: Sizes, budget: Budget, seed: int) -> Any:
         rule=Expectation(0.003, scale=1.0, draws_per_batch=1000),
         measured=result["batch_means"],
         predicted=accuracy_lower_bound(*sizes.layer),
-        rivals={
-            "without the skip": expected(sizes.heads * sizes.head_dim),
-            "previous bound": expected(sizes.previous_bound),
-            "no guesses": sizes.capacity / contexts,
-        },
+        rivals=[expected(sizes.heads * sizes.head_dim), expected(sizes.previous_bound), sizes.capacity / contexts],
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="On every look-up table some weights have the accuracy max(1/N, T₀/N^S), and the expectation 1/N + "
     "(1 − 1/N) T₀/N^S is no bound for a single table.",
     source="derived here; the limit of " + DANA + ", Corollary 2",
-    kind="bound for all",
+    rule=BoundForAll,
     status="corrected",
     published="Corollary 2 states the expectation over tables as the accuracy of a model on a table.",
     rivals={"the expectation for every table": "1/N + (1 − 1/N) T₀/N^S, table by table"},
@@ -116,16 +111,15 @@ def guaranteed_on_every_table(sizes: Sizes, budget: Budget, seed: int) -> Any:
         rule=BoundForAll("lower", numerical_error=1e-9),
         measured=np.concatenate([result["accuracies"], result["adversarial"]]),
         predicted=guaranteed_accuracy(*sizes.layer),
-        rivals={"the expectation for every table": accuracy_lower_bound(*sizes.layer)},
+        rivals=[accuracy_lower_bound(*sizes.layer)],
         note=f"worst random table {result['accuracies'].min():.3g}, adversarial {result['adversarial'].min():.3g}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="Trained transformers exceed the expected accuracy at every number of heads.",
     source=DANA + ", experiments 1 and 6; exact objective here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="as published",
     rivals={
         "parameter count": "T = S + 2N + 4 d_h H contexts stored, as many as there are parameters for each dimension "
@@ -145,17 +139,16 @@ def trained_above_the_bound(case: tuple[int, int], budget: Budget, seed: int) ->
         rule=BoundForAll("lower", numerical_error=0.0),
         measured=means,
         predicted=bounds,
-        rivals={"parameter count": 1 / n + (1 - 1 / n) * np.minimum(1.0, np.array(counted) / n**2)},
+        rivals=[1 / n + (1 - 1 / n) * np.minimum(1.0, np.array(counted) / n**2)],
         note=f"trained/bound at H = {ratios}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="Each further head adds at least (1 − 1/N) d_h/N^S to the accuracy of trained transformers: their "
     "slope is above that of the bound.",
     source=DANA + ", experiment 6",
-    kind="bound for all",
+    rule=BoundForAll,
     status="as published",
     rivals={"parameter count": "4 (1 − 1/N) d_h/N^S: a context for every d parameters of the head"},
     cases=TRAINED,
@@ -170,6 +163,6 @@ def slope_above_the_bound(case: tuple[int, int], budget: Budget, seed: int) -> A
         rule=BoundForAll("lower", numerical_error=0.0),
         measured=[slope],
         predicted=bound,
-        rivals={"parameter count": 4 * bound},
+        rivals=[4 * bound],
         note=f"slope {slope:.4f} a head, {slope / bound:.2f} times the bound's",
     )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.verdict import AtMost, BoundExists, BoundForAll, Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.cases import Sizes
-from plumbline.analysis.memorization.constructions import StoreContexts, attention_features, contexts_with_last_tokens
+from plumbline.analysis.memorization.jobs.constructions import (
+    StoreContexts,
+    attention_features,
+    contexts_with_last_tokens,
+)
+from plumbline.analysis.verdict import AtMost, BoundExists, BoundForAll, Identity
 from plumbline.theory.memorization import attention_only_capacity, multi_head_capacity, published_capacity
 
 DANA = "Dana, Pydi, Chevaleyre 2024 (2411.10115)"
@@ -48,16 +53,16 @@ def _grid(vocab_size: int, context_length: int, last_tokens: Iterable[int]) -> l
     ]
 
 
-def _rank_evidence(grid: list[tuple[Sizes, int]], seed: int, rivals: Mapping[str, Any]) -> Evidence:
+def _rank_evidence(grid: list[tuple[Sizes, int]], seed: int, rivals: Sequence[Callable[[Sizes], int]]) -> Evidence:
     """Ranks over a grid of sizes against the formula; a rival is a function of sizes, clipped at all contexts."""
     measured, predicted = [], []
-    wrong: dict[str, list[int]] = {name: [] for name in rivals}
+    wrong: list[list[int]] = [[] for _ in rivals]
     for sizes, last in grid:
         contexts = ending_in(sizes, last)
         measured.append(numerical_rank(sizes, contexts, seed))
         predicted.append(attention_only_capacity(*sizes.layer, contexts=len(contexts), last_tokens=last))
-        for name, formula in rivals.items():
-            wrong[name].append(min(len(contexts), formula(sizes)))
+        for formula, values in zip(rivals, wrong, strict=True):
+            values.append(min(len(contexts), formula(sizes)))
     return Evidence(rule=Identity(exact=True), measured=measured, predicted=predicted, rivals=wrong)
 
 
@@ -65,12 +70,11 @@ def _published(sizes: Sizes) -> int:
     return published_capacity(sizes.heads, sizes.head_dim, sizes.embed_dim)
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="Attention-only transformers store T₀ = H·min(d_h, d) + min(d, L) random contexts with any labels: "
     "weights exist, with ordinary softmax attention and no limit taken.",
     source=DANA + ", Theorem 1 and Corollary 1; corrected and constructed here",
-    kind="bound exists",
+    rule=BoundExists,
     status="corrected",
     published="H·d_h + d associations, for every context length, d_h and number of distinct last tokens; without "
     "the d in the readme and a notebook.",
@@ -103,20 +107,16 @@ def capacity_is_attained(sizes: Sizes, budget: Budget, seed: int) -> Any:
         # The worst of the tables: each has to be stored.
         measured=[float(stored["stored"].min())],
         predicted=sizes.capacity,
-        rivals={
-            "previous bound": AtMost(sizes.previous_bound),
-            "without the skip": AtMost(min(sizes.heads * sizes.head_dim, sizes.capacity - 1)),
-        },
+        rivals=[AtMost(sizes.previous_bound), AtMost(min(sizes.heads * sizes.head_dim, sizes.capacity - 1))],
         note=f"{len(stored['stored'])} tables, condition up to {stored['conditions'].max():.1e}, "
         f"margin from {stored['margins'].min():.2g}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="The published code's architecture stores as many contexts, where d_h ≤ d.",
     source=DANA + "; constructed here",
-    kind="bound exists",
+    rule=BoundExists,
     status="derived here",
     rivals={"previous bound": "at most H(min(S, d_h) − 1) + 1 contexts"},
     cases=by_budget(
@@ -142,17 +142,16 @@ def compressed_capacity_is_attained(sizes: Sizes, budget: Budget, seed: int) -> 
         rule=BoundExists(),
         measured=[float(stored["stored"].min())],
         predicted=sizes.capacity,
-        rivals={"previous bound": AtMost(sizes.previous_bound)},
+        rivals=[AtMost(sizes.previous_bound)],
         note=f"condition up to {stored['conditions'].max():.1e}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="With frozen attention T₀ + 1 contexts cannot be given arbitrary targets: their features have rank T₀ at "
     "most, and a part of random targets is left over.",
     source="derived here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="derived here",
     rivals={
         "previous bound": "a rank of at most H(min(S, d_h) − 1) + 1",
@@ -182,20 +181,16 @@ def no_more_with_frozen_features(sizes: Sizes, budget: Budget, seed: int) -> Evi
         rule=BoundForAll("upper", numerical_error=0.0),
         measured=np.array(ranks, dtype=float),
         predicted=float(sizes.capacity),
-        rivals={
-            "previous bound": float(sizes.previous_bound),
-            "without the skip": float(sizes.heads * sizes.head_dim),
-        },
+        rivals=[float(sizes.previous_bound), float(sizes.heads * sizes.head_dim)],
         note=f"of random targets {np.mean(left_over):.3g} is left over, expected 1/(T₀+1) = {1 / count:.3g}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="The features of one layer have the generic rank min(T, H·min(d_h, d, N+S−2) + min(d, L)) over contexts "
     "with L distinct last tokens.",
     source=DANA + ", Lemma 2; corrected here",
-    kind="identity",
+    rule=Identity,
     status="corrected",
     published="Rank H·d_h + d, clipped at T, whatever d_h and the last tokens.",
     rivals={
@@ -211,47 +206,41 @@ def feature_rank(grid: list[tuple[Sizes, int]], budget: Budget, seed: int) -> Ev
     return _rank_evidence(
         grid,
         seed,
-        {
-            "as published": _published,
-            "previous bound": lambda sizes: sizes.previous_bound,
-        },
+        [_published, lambda sizes: sizes.previous_bound],
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="At context length 1 heads add nothing, since softmax over one token is 1: the rank is min(d, N).",
     source="derived here; a counterexample to " + DANA + ", Lemma 2 and Theorem 1",
-    kind="identity",
+    rule=Identity,
     status="corrected",
     published="Lemma 2 and Theorem 1 are stated for every context length.",
     rivals={"as published": "H·d_h + d, clipped at T"},
     cases=by_budget({"N=6": _grid(6, 1, (6,))}, {"N=12": _grid(12, 1, (12,))}),
 )
 def context_length_one(grid: list[tuple[Sizes, int]], budget: Budget, seed: int) -> Evidence:
-    return _rank_evidence(grid, seed, {"as published": _published})
+    return _rank_evidence(grid, seed, [_published])
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="Contexts that share one last token give the skip connection one dimension, not d: contexts (0,0), (1,0) "
     "with H = 0, d = 2 cannot have different labels.",
     source="derived here; a counterexample to " + DANA + ", Corollary 1",
-    kind="identity",
+    rule=Identity,
     status="corrected",
     published="Corollary 1 stores H·d_h + d contexts, whatever their last tokens.",
     rivals={"as published": "H·d_h + d, clipped at T"},
     cases=by_budget({"S=2, N=6": _grid(6, 2, (1,))}, {"S=3, N=4": _grid(4, 3, (1,))}),
 )
 def one_shared_last_token(grid: list[tuple[Sizes, int]], budget: Budget, seed: int) -> Evidence:
-    return _rank_evidence(grid, seed, {"as published": _published})
+    return _rank_evidence(grid, seed, [_published])
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="H softmax matrices over n shared keys, stacked, have rank H(n − 1) + 1, with n the number of keys.",
     source="Mahdavi, Liao, Thrampoulidis 2023 (2306.02010), Theorem 1",
-    kind="identity",
+    rule=Identity,
     status="as published",
     rivals={
         "as plotted": "H(d_h − 1) + 1: the figures of 2411.10115 put the head dimension for the context size, d_h = 10",
@@ -278,8 +267,5 @@ def multi_head_rank(case: tuple[int, tuple[int, ...]], budget: Budget, seed: int
         rule=Identity(exact=True),
         measured=ranks,
         predicted=[multi_head_capacity(heads, width, width, size) for heads in numbers],
-        rivals={
-            "as plotted": [heads * (width - 1) + 1 for heads in numbers],
-            "no common constant": [heads * size for heads in numbers],
-        },
+        rivals=[[heads * (width - 1) + 1 for heads in numbers], [heads * size for heads in numbers]],
     )

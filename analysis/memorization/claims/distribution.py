@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.verdict import BoundForAll, Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.claims.capacity import DANA
-from plumbline.analysis.memorization.constructions import StoreDistribution
+from plumbline.analysis.memorization.jobs.constructions import StoreDistribution
+from plumbline.analysis.verdict import BoundForAll, Identity
 from plumbline.theory.memorization import geometric_law
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="With T₀ ≥ N^S an attention-only transformer equals a given sequence encoder in every context, and has "
     "its divergence: no further error γ and no limit.",
     source=DANA + ", Theorem 1; sharpened and constructed here",
-    kind="identity",
+    rule=Identity,
     status="corrected",
     published="Theorem 1 has a further error γ > 0 beside the divergence of the encoder, with a constant that it "
     "does not give.",
@@ -46,20 +46,16 @@ def encoder_is_stored(case: StoreDistribution, budget: Budget, seed: int) -> Any
         rule=Identity(1e-6),
         measured=whole["divergences"],
         predicted=whole["encoder_divergences"],
-        rivals={
-            "the law itself": 0.0 * whole["encoder_divergences"],
-            "fewer heads": whole["encoder_divergences"],
-        },
-        rivals_measured={"fewer heads": part["divergences"]},
+        rivals=[0.0 * whole["encoder_divergences"], whole["encoder_divergences"]],
+        rivals_measured=[None, part["divergences"]],
         note=f"largest difference of logits {whole['oscillations'].max():.1e}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="A transformer that equals an encoder f on M has KL(T) ≤ KL(f) + Σ_{t∉M} ρ_t osc(f_t − T_t).",
     source="derived here, in place of " + DANA + ", Theorem 1, whose constant C differs between text and appendix",
-    kind="bound for all",
+    rule=BoundForAll,
     status="derived here",
     rivals={
         "nothing lost elsewhere": "KL(T) ≤ KL(f)",
@@ -85,6 +81,6 @@ def oscillation_bound(case: StoreDistribution, budget: Budget, seed: int) -> Any
         rule=BoundForAll("upper", numerical_error=1e-9),
         measured=stored["divergences"],
         predicted=stored["bounds"],
-        rivals={"nothing lost elsewhere": stored["encoder_divergences"], "half the oscillation": half},
+        rivals=[stored["encoder_divergences"], half],
         note=f"largest ratio of the divergence to its bound {(stored['divergences'] / stored['bounds']).max():.3f}",
     )

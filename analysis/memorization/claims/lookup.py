@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from scipy.special import entr
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.engine.verdict import BoundForAll, Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.cases import noisy_lookup_law
 from plumbline.analysis.memorization.claims.capacity import DANA
-from plumbline.analysis.memorization.experiments import TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.training import TrainNextTokenModel
+from plumbline.analysis.verdict import BoundForAll, Identity
 from plumbline.models.memorization import SequenceEncoder
+from plumbline.models.training import Training
 from plumbline.theory.memorization import (
     NgramTask,
     circle_cosines,
@@ -35,12 +36,11 @@ def label_masses(law: NgramTask) -> np.ndarray:
     return np.bincount(law.labels, law.prior, minlength=law.vocab_size)
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="On a circle two dimensions store every look-up table: the divergence is log Σ_k exp(−λ(1 − cos 2πk/N)) "
     "at scale λ, and goes to 0 as λ grows.",
     source=DANA + ", Proposition 3; the value is derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "nearest neighbour only": "log(1 + exp(−λ(1 − cos 2π/N)))",
@@ -68,10 +68,7 @@ def circle(vocab_size: int, budget: Budget, seed: int) -> Evidence:
         rule=Identity(1e-11),
         measured=measured,
         predicted=[circle_divergence(scale, n) for scale in scales[:3]] + [1e-2, 1e-6],
-        rivals={
-            "nearest neighbour only": np.log1p(nearest),
-            "all neighbours alike": np.log1p((n - 1) * nearest),
-        },
+        rivals=[np.log1p(nearest), np.log1p((n - 1) * nearest)],
     )
 
 
@@ -90,12 +87,11 @@ def line_construction(masses: np.ndarray, ratio: float) -> float:
     return float(total)
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="One dimension stores no look-up table of three labels or more: the infimum is Σ_r q_(r) log⌈r/2⌉ over "
     "ranked label masses, approached by gaps that grow geometrically.",
     source="derived here; against " + DANA + ", version 2, Proposition 3",
-    kind="identity",
+    rule=Identity,
     status="corrected",
     published="Version 2, Proposition 3: a look-up table is stored 'in any embedding dimension d'.",
     rivals={
@@ -113,19 +109,14 @@ def line_is_approached(law: NgramTask, budget: Budget, seed: int) -> Evidence:
         rule=Identity(1e-5),
         measured=[line_construction(masses, 1e14)],
         predicted=[one_dimensional_divergence(masses)],
-        rivals={
-            "any dimension": [0.0],
-            "one end only": [float(ranked @ np.log(np.arange(1, len(ranked) + 1)))],
-            "no context": [np.log(len(ranked))],
-        },
+        rivals=[[0.0], [float(ranked @ np.log(np.arange(1, len(ranked) + 1)))], [np.log(len(ranked))]],
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="No sequence encoder of one dimension has a divergence below Σ_r q_(r) log⌈r/2⌉.",
     source="derived here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="derived here",
     rivals={"one end only": "Σ_r q_(r) log r: tokens ranked from one end of the line, which training undercuts"},
     cases=by_budget({"N=5, S=2": lookup_table(5, 2, seed=1)}, {"N=8, S=2": lookup_table(8, 2, seed=2)}),
@@ -140,17 +131,16 @@ def line_is_not_undercut(law: NgramTask, budget: Budget, seed: int) -> Any:
         rule=BoundForAll("lower", numerical_error=1e-9),
         measured=trained["divergences"],
         predicted=one_dimensional_divergence(masses),
-        rivals={"one end only": float(ranked @ np.log(np.arange(1, len(ranked) + 1)))},
+        rivals=[float(ranked @ np.log(np.arange(1, len(ranked) + 1)))],
         note=f"infimum {one_dimensional_divergence(masses):.4g}, best trained {trained['divergences'].min():.4g}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="A noisy look-up table costs at most E[(1 − P_t(g)) (1 − C₋)/(1 − C₊) log((N−1)/(e^{H(P_t)} − 1))] in "
     "two dimensions, H the Shannon entropy, by unit vectors of cosines in [C₋, C₊].",
     source=DANA + ", Theorem 2; corrected here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="corrected",
     published="The logarithm of (N−1)/(e^{−H} − 1) for an entropy H, which is negative where the appendix takes H "
     "in [0, log N]; and a simpler bound with the mean over contexts inside the logarithm.",
@@ -178,11 +168,7 @@ def noisy_lookup(vocab_sizes: tuple[int, ...], budget: Budget, seed: int) -> Evi
         rule=BoundForAll("upper", numerical_error=1e-9),
         measured=np.array(measured),
         predicted=np.array(bounds),
-        rivals={
-            "published sign": np.zeros(len(bounds)),
-            "simpler bound": np.array(simpler),
-            "no cosines": np.array(plain),
-        },
+        rivals=[np.zeros(len(bounds)), np.array(simpler), np.array(plain)],
         note=f"largest ratio to the bound {np.max(np.array(measured) / bounds):.4f}",
     )
 

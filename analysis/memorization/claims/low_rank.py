@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.engine.verdict import BoundForAll, GlobalMinimum, Identity, Runs
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.cases import gaussian_law, low_rank_law
 from plumbline.analysis.memorization.claims.capacity import DANA
-from plumbline.analysis.memorization.experiments import OptimalLowRank, TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.training import OptimalLowRank, TrainNextTokenModel
+from plumbline.analysis.verdict import BoundForAll, GlobalMinimum, Identity, Runs
+from plumbline.models.training import Training
 from plumbline.theory.memorization import (
     NgramTask,
     codimension_one_optimum,
@@ -53,12 +54,11 @@ def encoders(case: RankCase, runs: int, seed: int) -> TrainNextTokenModel:
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="No model whose unembedding has d columns and no bias goes below the certified bound of rank d: "
     "attention only, compressed attention, MLP and sequence encoder alike.",
     source=DANA + ", Proposition 1; the certificate is derived here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="as published",
     rivals={"one dimension less": "the certified bound of rank d − 1: too high, so that some model goes below it"},
     cases=by_budget(
@@ -85,17 +85,16 @@ def no_model_below_the_low_rank_bound(case: RankCase, budget: Budget, seed: int)
         rule=BoundForAll("lower", numerical_error=ROUNDING),
         measured=np.concatenate([result["divergences"] for result in trained.values()]),
         predicted=best["lower_bound"],
-        rivals={"one dimension less": less["lower_bound"]},
+        rivals=[less["lower_bound"]],
         note=f"certified {best['lower_bound']:.5f}, found {best['divergence']:.5f}; lowest trained: {lowest}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="The divergence found by the deterministic descent is the optimum of its rank: sequence encoders trained "
     "from random starts come to it, and none below.",
     source="derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="derived here",
     rivals={
         "one dimension more": "the optimum of rank d + 1",
@@ -115,12 +114,11 @@ def low_rank_optimum(case: RankCase, budget: Budget, seed: int) -> Any:
     return _minimum(case, trained, best["divergence"], more["divergence"])
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="With N = d + 2 tokens the optimum is min_y Σ_t ρ_t [max_μ H(P_t − μy) − H(P_t)] over directions y of "
     "sum zero, a search in N − 2 dimensions.",
     source="derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="derived here",
     rivals={
         "one dimension more": "the optimum of rank N − 1, which is 0",
@@ -152,15 +150,14 @@ def _minimum(case: RankCase, trained: Any, best: float, more: float) -> Evidence
         ),
         measured=Runs(trained["divergences"], trained["residuals"]),
         predicted=best,
-        rivals={"one dimension more": more, "small signals": small_signal_divergence(case.law, case.rank)},
+        rivals=[more, small_signal_divergence(case.law, case.rank)],
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="For a law of full support divergence 0 is reached if and only if d ≥ rank(log P (I − 11ᵀ/N)).",
     source="derived here; sharpens " + DANA + ", Proposition 2",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "rank of the log table": "rank(log P): larger by one, because softmax ignores constants",
@@ -183,16 +180,15 @@ def zero_divergence_rank(law: NgramTask, budget: Budget, seed: int) -> Any:
         rule=Identity(exact=True),
         measured=[smallest],
         predicted=[rank_for_zero_divergence(law)],
-        rivals={"rank of the log table": [log_rank], "as published": [law.vocab_size - 1]},
+        rivals=[[log_rank], [law.vocab_size - 1]],
         note="lowest divergence at d = " + ", ".join(f"{d}: {x:.1e}" for d, x in zip(ranks, lowest, strict=True)),
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="The optimum does not increase with d, from log N − H at d = 0 to 0 at d = min(N − 1, T).",
     source=DANA + ", section 3; derived here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="as published",
     rivals={"halved by each dimension": "OPT(d+1) ≤ OPT(d)/2"},
     cases=by_budget(
@@ -209,6 +205,6 @@ def optimum_decreases_with_rank(law: NgramTask, budget: Budget, seed: int) -> An
         rule=BoundForAll("upper", numerical_error=1e-9, scale=float(ends[0])),
         measured=np.r_[optima[1:], optima[0], optima[-1]],
         predicted=np.r_[optima[:-1], ends],
-        rivals={"halved by each dimension": np.r_[optima[:-1] / 2, ends]},
+        rivals=[np.r_[optima[:-1] / 2, ends]],
         note="optima " + ", ".join(f"{optimum:.4g}" for optimum in optima),
     )

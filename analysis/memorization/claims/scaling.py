@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.engine.verdict import BoundForAll
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.claims.capacity import DANA
-from plumbline.analysis.memorization.experiments import Architecture, TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.training import Architecture, TrainNextTokenModel
+from plumbline.analysis.verdict import BoundForAll
+from plumbline.models.training import Training
 from plumbline.theory.memorization import lookup_table
 
 SCHEDULE = Training(optimizer="adam", steps=160, learning_rate=0.05, halve_every=40, record_every=160)
@@ -76,12 +77,11 @@ def _both_architectures(case: ScalingCase, budget: Budget, seed: int) -> Any:
     return _curvature(results[:3]), _curvature(results[3:])
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="In the paper's architecture accuracy is concave in the head dimension: the first dimensions of a head "
     "give the most.",
     source="derived here; against " + DANA + ", experiment 2, whose code has another architecture",
-    kind="bound for all",
+    rule=BoundForAll,
     status="corrected",
     published="Experiment 2 shows a quadratic law in d_h for the architecture of the paper; its text calls the "
     "curve linear.",
@@ -98,18 +98,17 @@ def concave_in_head_dimension(case: ScalingCase, budget: Budget, seed: int) -> A
         rule=BoundForAll("upper", numerical_error=0.0),
         measured=[paper],
         predicted=-0.1,
-        rivals={"the published code": -0.1, "linear": 0.1},
-        rivals_measured={"the published code": [code], "linear": [abs(paper)]},
+        rivals=[-0.1, 0.1],
+        rivals_measured=[[code], [abs(paper)]],
         note=f"curvature {paper:.3f}, of the published code {code:.3f}, of a parabola {_parabola(case):.3f}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="With the published code's shared compression accuracy is convex in the head dimension, like a parabola: "
     "d_h is then also the dimension of the space that all heads read and write.",
     source=DANA + ", experiment 2; the cause is derived here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="corrected",
     published="Experiment 2 presents the quadratic law as one of the architecture of the paper, which has no shared"
     " compression.",
@@ -125,18 +124,17 @@ def quadratic_by_shared_compression(case: ScalingCase, budget: Budget, seed: int
         rule=BoundForAll("lower", numerical_error=0.0),
         measured=[code],
         predicted=_parabola(case) / 3,
-        rivals={"the paper's architecture": _parabola(case) / 3},
-        rivals_measured={"the paper's architecture": [paper]},
+        rivals=[_parabola(case) / 3],
+        rivals_measured=[[paper]],
         note=f"curvature {code:.3f}, of the paper's architecture {paper:.3f}, of a parabola {_parabola(case):.3f}",
     )
 
 
-@claim(
-    family="memorization",
+@family.claim(
     statement="Associations stored by each head grow like d² with d = d_h ≥ 5, neither like d nor like d³: by a "
     "constant share of its 4d² parameters.",
     source=DANA + ", experiment 4; the notebook and the first version say cubic",
-    kind="bound for all",
+    rule=BoundForAll,
     status="corrected",
     published="Experiment 4 and the conclusion: associations per head grow cubically in d.",
     rivals={
@@ -159,8 +157,8 @@ def quadratic_in_dimension(case: tuple[int, int], budget: Budget, seed: int) -> 
         rule=BoundForAll("upper", numerical_error=0.0),
         measured=np.abs(exponents - 2),
         predicted=0.5,
-        rivals={"linear": 0.5, "cubic": 0.5},
-        rivals_measured={"linear": np.abs(exponents - 1), "cubic": np.abs(exponents - 3)},
+        rivals=[0.5, 0.5],
+        rivals_measured=[np.abs(exponents - 1), np.abs(exponents - 3)],
         note=f"exponents {exponents.min():.2f} … {exponents.max():.2f}; heads "
         + ", ".join(f"{heads} at d={d}" for d, heads in sizes.items()),
     )

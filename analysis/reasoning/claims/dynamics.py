@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.verdict import Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.reasoning import family
 from plumbline.analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
-from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
+from plumbline.analysis.verdict import Identity
 from plumbline.theory.reasoning import (
     ReasoningTask,
     batch_loss_deviation,
@@ -57,12 +58,11 @@ def path_deviation(task: ReasoningTask, learning_rate: float, steps: int) -> np.
     return np.sqrt(walk**2 + apart / BATCH) + apart / 2
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Without noise the loss of training on fresh batches follows log(1 + (N−1) e^{−λ_t}) with "
     "λ_t = (η/√Q) (1 − (Q−1)/(2B)) t, point by point within the batch noise.",
     source=f"{PAPER}, Theorem 3.2 (its appendix; the main text has η t/Q); the batch noise is derived here",
-    kind="identity",
+    rule=Identity,
     status="corrected",
     published="Theorem 3.2 in the main text: λ_t = η t/Q, and a loss of O(N e^{−ηt}).",
     rivals={
@@ -95,20 +95,16 @@ def noiseless_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
         rule=Identity(1.0, scale=SIGMAS * deviation + 1e-5 * curve.losses),
         measured=trained["losses"][:, 0],
         predicted=curve.losses,
-        rivals={
-            "published scale": at_speed(published_rate(task, case.learning_rate)),
-            "published loss bound": at_speed(case.learning_rate),
-        },
+        rivals=[at_speed(published_rate(task, case.learning_rate)), at_speed(case.learning_rate)],
         note=f"band {SIGMAS * deviation[-1] / curve.losses[-1]:.1%} of the loss at step {steps}",
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="With noise the loss follows H2(α) + log(1 + (1−α)(N−2) e^{−ηt}), that of F and of softmax attention "
     "their own curves, point by point within the noise of the labels of a batch.",
     source=f"{PAPER}, section 5 (linear and ReLU FA, as a bound); the curves are derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "η/√Q": "the speed of a task without noise",
@@ -149,19 +145,15 @@ def noisy_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
         rule=Identity(1.0, scale=np.stack(band, axis=1)),
         measured=trained["losses"],
         predicted=np.stack(predicted, axis=1),
-        rivals={
-            "η/√Q": np.stack(slower, axis=1),
-            "the other feed-forward layer": np.stack(other, axis=1),
-        },
+        rivals=[np.stack(slower, axis=1), np.stack(other, axis=1)],
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Without noise, given how often each trigger occurs in each batch, the loss of every batch follows from "
     "λ_k ← λ_k + η g_k/|g| exactly.",
     source="derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "published scale": "λ_t = η t/Q",
@@ -214,20 +206,15 @@ def batch_by_batch(case: TrainReasoner, budget: Budget, seed: int) -> Any:
         rule=Identity(1e-6 if "Relu" in case.model else 1e-10, scale=predicted),
         measured=trained["losses"][:, 0],
         predicted=predicted,
-        rivals={
-            "published scale": along(published_rate(task, rate)),
-            "each scale by itself": along(rate),
-            "no batch noise": even.losses,
-        },
+        rivals=[along(published_rate(task, rate)), along(rate), even.losses],
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="With noise and FA the scale after t steps is η t exactly, whatever the batches, their order and their "
     "number of noise labels.",
     source="derived here; the linear rate it gives is Theorem 5.4 of " + PAPER,
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "plain gradient descent": "steps of length η |dL/dλ|",
@@ -286,10 +273,10 @@ def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
         rule=Identity(1e-12),
         measured=scales,
         predicted=repeated([path] * len(tasks)),
-        rivals={
-            "plain gradient descent": repeated([plain(task) for task in tasks]),
-            "η/√Q": repeated([path / math.sqrt(task.triggers) for task in tasks]),
-            "sign of F": repeated([of_f(task) for task in tasks]),
-        },
+        rivals=[
+            repeated([plain(task) for task in tasks]),
+            repeated([path / math.sqrt(task.triggers) for task in tasks]),
+            repeated([of_f(task) for task in tasks]),
+        ],
         note=f"{labels.min():.0f} to {labels.max():.0f} noise labels in a batch",
     )

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import generator
-from plumbline.analysis.engine.verdict import BoundForAll, Expectation, Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.reasoning import family
 from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED
-from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
 from plumbline.analysis.reasoning.published import on_sample
+from plumbline.analysis.verdict import BoundForAll, Expectation, Identity
 from plumbline.models.reasoning import OneLayerTransformer, sample_label_counts
+from plumbline.models.training.draws import generator
 from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
@@ -31,12 +32,11 @@ from plumbline.theory.reasoning import (
 )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Trained on m sentences for T steps, in any order, the population loss and the unseen-output loss exceed "
     "the Bayes risk by KL2(α‖α̂) + log(1 + (1−α̂)(N−2) e^{−ηT}).",
     source=f"{PAPER}, Theorems 5.4 and 5.5 (bounds); the equality is derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "noise known": "the loss of a feed-forward layer built with the true α",
@@ -59,16 +59,15 @@ def finite_sample_excess(case: None, budget: Budget, seed: int) -> Any:
         rule=Identity(1e-11),
         measured=np.stack([trained["population"], trained["unseen"]]),
         predicted=np.stack([columns[0]] * 2),
-        rivals={"noise known": np.stack([columns[1]] * 2), "the training loss": np.stack([columns[2]] * 2)},
+        rivals=[np.stack([columns[1]] * 2), np.stack([columns[2]] * 2)],
         note=f"shares of noise labels {trained['noise_estimates'].round(4).tolist()}",
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="The expected excess risk after many steps is 1/(2m) to first order in the sample size.",
     source="derived here",
-    kind="expectation",
+    rule=Expectation,
     status="derived here",
     rivals={"1/m": "two parameters' worth", "1/√m": "the rate of a Hoeffding bound", "nothing": "no excess"},
     cases=by_budget(
@@ -97,7 +96,7 @@ def expected_finite_sample_excess(case: tuple[float, int], budget: Budget, seed:
         rule=Expectation(0.1, scale=expected, draws_per_batch=draws),
         measured=losses.mean(dim=1).numpy() - bayes_risk(task),
         predicted=expected,
-        rivals={"1/m": 1 / size, "1/√m": 1 / math.sqrt(size), "nothing": 0.0},
+        rivals=[1 / size, 1 / math.sqrt(size), 0.0],
     )
 
 
@@ -112,12 +111,11 @@ class _Counted(torch.nn.Module):
         return self.model.label_count_loss(counts)
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="With probability at least 1 − δ over the sample the excess risk is at most ε²/(α(1−α) − ε), "
     "ε² = log(2/δ)/(2m).",
     source=f"derived here, in the form of {PAPER}, Theorem 5.4",
-    kind="bound for all",
+    rule=BoundForAll,
     status="derived here",
     rivals={"the expectation": "the expected excess as a bound", "a tenth of it": "a tenth of the bound"},
     cases=by_budget({"m=2048 and 20,000, α=0.2, 0.5, 0.8, δ=0.05 and 1e-4": ((2048, 20_000), (0.05, 1e-4))}),
@@ -142,18 +140,17 @@ def finite_sample_bound(case: tuple[tuple[int, ...], tuple[float, ...]], budget:
         rule=BoundForAll("upper", numerical_error=1e-9),
         measured=quantiles,
         predicted=bounds,
-        rivals={"the expectation": means, "a tenth of it": np.array(bounds) / 10},
+        rivals=[means, np.array(bounds) / 10],
         note=f"the bound is {np.min(np.array(bounds) / quantiles):.1f} to {np.max(np.array(bounds) / quantiles):.1f} "
         "times the exact quantile",
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Attention says the output token from step 1 on, with logit η t; the feed-forward layer the noise token "
     "with logit γ̂ + η t, its largest from step log((1−α̂)/α̂)/η on.",
     source=f"{PAPER}, Theorem 5.6 (after enough steps); logits and step are derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "γ omitted": "both layers at η t",
@@ -187,17 +184,16 @@ def layer_roles(case: None, budget: Budget, seed: int) -> Any:
         rule=Identity(1e-10, scale=1.0),
         measured=np.concatenate([trained["layers"].ravel(), attention, found]),
         predicted=joined(predicted, first),
-        rivals={"γ omitted": joined(without, first), "from the first step on": joined(predicted, [1] * len(found))},
+        rivals=[joined(without, first), joined(predicted, [1] * len(found))],
         note=f"the feed-forward layer turns to the noise token at steps {found}",
     )  # fmt: skip
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="With torch's cross-entropy in float32, as published, the scale leaves η t at log(c/ε), c = (1−α)(N−2) "
     "or N−1, ε = 2⁻²³; with the loss from label counts it does not.",
     source="derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={"float64": "ε = 2⁻⁵²", "half precision": "ε = 2⁻¹⁰"},
     cases=by_budget({"noise": NOISY}, {"no noise": PUBLISHED}),
@@ -238,9 +234,9 @@ def float32_stall(task: ReasoningTask, budget: Budget, seed: int) -> Any:
         rule=Identity(1.5, scale=1.0),
         measured=np.r_[found, spared],
         predicted=np.r_[predicted, 0 * predicted],
-        rivals={
-            "float64": np.r_[[stall_scale(t, precision="float64") for t in tasks], 0 * predicted],
-            "half precision": np.r_[predicted - 13 * math.log(2), 0 * predicted],
-        },
+        rivals=[
+            np.r_[[stall_scale(t, precision="float64") for t in tasks], 0 * predicted],
+            np.r_[predicted - 13 * math.log(2), 0 * predicted],
+        ],
         note=f"leaves the path at {np.round(found, 2).tolist()}, predicted {predicted.round(2).tolist()}",
     )

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.verdict import Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.reasoning import family
 from plumbline.analysis.reasoning.cases import PAPER, exact_loss, small_tasks, unconstrained
+from plumbline.analysis.verdict import Identity
 from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences
 from plumbline.theory.reasoning import (
     ReasoningTask,
@@ -31,11 +32,10 @@ SMALL = by_budget(
 )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="The smallest loss is H2(α), with P(y) = 1 − α for the token behind the trigger and P(τ) = α.",
     source=f"{PAPER}, Lemma 3.1 and section 5",
-    kind="identity",
+    rule=Identity,
     status="as published",
     rivals={
         "prior of the outputs": "H2(α) + (1−α) log Y and P(y) = (1−α)/Y: what is known without reading the sentence",
@@ -66,20 +66,16 @@ def reasoning_bayes_risk(task: ReasoningTask, budget: Budget, seed: int) -> Evid
         rule=Identity(1e-12, scale=1.0),
         measured=[entropy, of_answer.min(), of_answer.max(), law[:, task.noise_token].max()],
         predicted=[bayes_risk(task), best.output, best.output, best.noise_token],
-        rivals={
-            "prior of the outputs": prior(task.outputs),
-            "prior of all generic tokens": prior(len(task.generic_tokens)),
-        },
+        rivals=[prior(task.outputs), prior(len(task.generic_tokens))],
         note=f"{len(sentences)} sentences",
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="The closed-form population loss is the loss over all sentences, for every parameterisation, attention "
     "and feed-forward layer, at any scale and any noise estimate.",
     source=f"derived here; the limits λ → ∞ of linear and ReLU attention are {PAPER}, Lemma 3.1",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "the other feed-forward layer": "the loss of F for FA and of FA for F",
@@ -95,9 +91,7 @@ def enumerated_population_loss(case: tuple[int, int], budget: Budget, seed: int)
     rng = np.random.default_rng((seed, case[0]))
     measured: list[float] = []
     predicted: list[float] = []
-    rivals: dict[str, list[float]] = {
-        "the other feed-forward layer": [], "γ omitted": [], "one competitor more": [], "hard attention": []
-    }  # fmt: skip
+    rivals: list[list[float]] = [[], [], [], []]
     for task in small_tasks(case[0] + 1000 * seed, case[1]):
         sentences = enumerated_sentences(task)
         for attention in ("linear", "relu", "softmax"):
@@ -116,11 +110,15 @@ def enumerated_population_loss(case: tuple[int, int], budget: Budget, seed: int)
                 other = "FA" if kind == "F" else "F"
                 hard = ("linear", 1.0) if attention == "softmax" else (attention, scale)
                 predicted += [exact_loss(task, scale, attention, kind, estimate)] * 3
-                rivals["the other feed-forward layer"] += [exact_loss(task, scale, attention, other, estimate)] * 3
                 half = 0.5 if task.noise else None
-                rivals["γ omitted"] += [exact_loss(task, scale, attention, kind, half)] * 3
-                rivals["one competitor more"] += [exact_loss(wider, scale, attention, kind, estimate)] * 3
-                rivals["hard attention"] += [exact_loss(task, hard[1], hard[0], kind, estimate)] * 3
+                wrong = [
+                    exact_loss(task, scale, attention, other, estimate),
+                    exact_loss(task, scale, attention, kind, half),
+                    exact_loss(wider, scale, attention, kind, estimate),
+                    exact_loss(task, hard[1], hard[0], kind, estimate),
+                ]
+                for losses, loss in zip(rivals, wrong, strict=True):
+                    losses += [loss] * 3
     # Sums over up to 1e5 sentences in float64, and softmax expectations good to some 1e-14.
     return Evidence(rule=Identity(1e-12), measured=measured, predicted=predicted, rivals=rivals)
 
@@ -132,12 +130,11 @@ def _gradient(model: OneLayerTransformer, parameter: torch.Tensor | None) -> np.
     return torch.autograd.grad(loss, parameter)[0].numpy()
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="At W = 0 the gradient in the triggers' rows of W holds the in-context look-up −(1−1/N)/Q, the prior of "
     "the trained outputs, and what surrounds both.",
     source="derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "look-up alone": "only the entry (E(q), Ẽ(q)), as the reparameterised model trains it",
@@ -161,16 +158,15 @@ def first_step_of_attention(task: ReasoningTask, budget: Budget, seed: int) -> E
         rule=Identity(1e-12),
         measured=_gradient(model, model.key_query)[triggers],
         predicted=predicted,
-        rivals={"look-up alone": alone, "no output prior": without},
+        rivals=[alone, without],
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="At zero weights the feed-forward layer of every unconstrained model starts towards the labels' prior: "
     "the noise token first where α > (1−α)/Y.",
     source="derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "prior alone": "label and last-but-one token taken as independent",
@@ -201,5 +197,5 @@ def first_step_of_feed_forward(task: ReasoningTask, budget: Budget, seed: int) -
         rule=Identity(1e-12),
         measured=np.stack(measured),
         predicted=repeated(predicted),
-        rivals={"prior alone": repeated(independent), "triggers never vary": repeated(last)},
+        rivals=[repeated(independent), repeated(last)],
     )

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from plumbline.analysis.engine.cases import by_budget, runs
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import generator
-from plumbline.analysis.engine.verdict import GlobalMinimum, Identity, Runs
+from plumbline.analysis.budget import Budget, by_budget, runs
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.reasoning import family
 from plumbline.analysis.reasoning.cases import BATCH, NOISY, PAPER, PUBLISHED, Trained, unconstrained
-from plumbline.analysis.reasoning.experiments import TrainReasoner, exact_lbfgs, normalized_descent
+from plumbline.analysis.reasoning.jobs.training import TrainReasoner, exact_lbfgs, normalized_descent
+from plumbline.analysis.verdict import GlobalMinimum, Identity, Runs
 from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
+from plumbline.models.training.draws import generator
 from plumbline.theory.reasoning import (
     ReasoningTask,
     batch_loss_deviation,
@@ -32,11 +33,10 @@ from plumbline.theory.reasoning import (
 STATIONARY = 1e-6
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Linear and ReLU attention reach the Bayes risk (with noise: FA), and nothing goes below it.",
     source=f"{PAPER}, Lemma 3.1, Theorem 3.2 and section 5",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="as published",
     rivals={
         "minimum of F": "the minimum of the model whose feed-forward layer reads the last token alone, at α = 1/2",
@@ -74,20 +74,19 @@ def reparameterised_reach_bayes(case: Trained, budget: Budget, seed: int) -> Any
         ),
         measured=Runs(trained["final_losses"], trained["residuals"]),
         predicted=best,
-        rivals={
-            "minimum of F": minimum_loss(even, feed_forward="F"),
-            "limit of softmax": limit_loss(case.task, attention="softmax"),
-            "two percent lower": best - 0.02 * trivial,
-        },
+        rivals=[
+            minimum_loss(even, feed_forward="F"),
+            limit_loss(case.task, attention="softmax"),
+            best - 0.02 * trivial,
+        ],
     )  # fmt: skip
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="With noise a feed-forward layer that reads the last token alone (F) stays above the Bayes risk by "
     "exactly α log(1 + (1−α)(N−2)/α).",
     source=f"derived here; {PAPER} shows it in its figures only",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="derived here",
     rivals={
         "Bayes risk": "no gap",
@@ -126,11 +125,7 @@ def lone_feed_forward_gap(case: Trained, budget: Budget, seed: int) -> Any:
         ),
         measured=Runs(trained["final_losses"], trained["residuals"]),
         predicted=best,
-        rivals={
-            "Bayes risk": floor,
-            "half the gap": (best + floor) / 2,
-            "ten percent lower": best - 0.1 * (best - floor),
-        },
+        rivals=[floor, (best + floor) / 2, best - 0.1 * (best - floor)],
         note=f"gap {best - floor:.6f}",
     )
 
@@ -172,12 +167,11 @@ SOFTMAX_CASES = by_budget(
 )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="With the value matrix I softmax attention cannot reach the Bayes risk: trained, its loss comes down to "
     "log(1 + (N−1)/e), with noise to H2(α) + log(1 + (1−α)(N−2)/e) or its like for F, the linear loss at scale 1.",
     source=f"derived here; {PAPER}, Lemma 4.1 and Theorem 4.2, claim an optimal softmax model, which its code lacks",
-    kind="identity",
+    rule=Identity,
     status="corrected",
     published="Lemma 4.1 and Theorem 4.2 have a softmax model of loss 0, with a value matrix that the code does not"
     " train.",
@@ -206,20 +200,19 @@ def softmax_limit(case: tuple[ReasoningTask, str], budget: Budget, seed: int) ->
         rule=Identity(1e-7),
         measured=[trained["population"][-1, 0], trained["unseen"][-1, 0], further],
         predicted=np.full(3, limit_loss(task, attention="softmax", **options)),
-        rivals={
-            "Bayes risk": np.full(3, bayes_risk(task)),
-            "logits up to 2": np.full(3, population_loss(task, 2.0, **options)),
-            "untrained": np.full(3, population_loss(task, 0.0, attention="softmax", **options)),
-        },
+        rivals=[
+            np.full(3, bayes_risk(task)),
+            np.full(3, population_loss(task, 2.0, **options)),
+            np.full(3, population_loss(task, 0.0, attention="softmax", **options)),
+        ],
         note=f"limit {limit_loss(task, attention='softmax', **options):.6f}, Bayes risk {bayes_risk(task):.6f}",
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="With its value matrix tied to λ I softmax attention does reach the Bayes risk (with noise: FA).",
     source=f"derived here, in place of Lemma 4.1 of {PAPER}, whose parameterisation its code lacks",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "untied": "the loss with value matrix I",
@@ -246,19 +239,18 @@ def tied_softmax_reaches_bayes(task: ReasoningTask, budget: Budget, seed: int) -
         rule=Identity(1e-11),
         measured=[*small, large],
         predicted=[*tied, bayes_risk(published)],
-        rivals={
-            "untied": [*untied, limit_loss(published, attention="softmax")],
-            "linear attention": [*(population_loss(task, scale) for scale in scales), bayes_risk(published)],
-        },
-    )  # fmt: skip
+        rivals=[
+            [*untied, limit_loss(published, attention="softmax")],
+            [*(population_loss(task, scale) for scale in scales), bayes_risk(published)],
+        ],
+    )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Without noise softmax attention amplifies the batch noise while its slope steepens: the scales of the "
     "triggers come apart, and the loss is the mean of L(λ_k) over them.",
     source="derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={"one scale": "all scales at (η/√Q) (1 − (Q−1)/(2B)) t", "published scale": "all scales at η t/Q"},
     cases=by_budget({"η=0.1": 0.1}, {"η=0.5": 0.5}),
@@ -293,20 +285,16 @@ def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
         rule=Identity(1.0, scale=np.full(steps + 1, 30 * deviation.max() + 1e-6)),
         measured=trained["losses"][:, 0],
         predicted=predicted,
-        rivals={
-            "one scale": curve.losses,
-            "published scale": loss(rate / task.triggers * np.arange(steps + 1)),
-        },
+        rivals=[curve.losses, loss(rate / task.triggers * np.arange(steps + 1))],
         note=f"scales up to {np.ptp(trained['scales'][:, 0], axis=1).max():.2f} apart",
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="The unconstrained model with linear attention and F never moves W and V, and its loss comes down to "
     "H(label | last two tokens).",
     source="derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="derived here",
     rivals={
         "prior of the outputs": "H2(α) + (1−α) log Y: the last token alone",
@@ -335,15 +323,13 @@ def origin_linear_f_floor(task: ReasoningTask, budget: Budget, seed: int) -> Any
     losses = np.where(moved == 0, trained["final_losses"], np.nan)
     return Evidence(
         # The floor is approached as the logits of impossible tokens go to −∞, so that it is not attained.
-        rule=GlobalMinimum(
-            1e-4, trivial=trivial, numerical_error=1e-12, tolerance_stationary=1e-4, attained=0.8
-        ),
+        rule=GlobalMinimum(1e-4, trivial=trivial, numerical_error=1e-12, tolerance_stationary=1e-4, attained=0.8),
         measured=Runs(losses, trained["residuals"]),
         predicted=floor,
-        rivals={
-            "prior of the outputs": bayes_risk(task) + (1 - task.noise) * float(np.log(task.outputs)),
-            "Bayes risk": bayes_risk(task),
-            "two percent lower": floor - 0.02 * trivial,
-        },
+        rivals=[
+            bayes_risk(task) + (1 - task.noise) * float(np.log(task.outputs)),
+            bayes_risk(task),
+            floor - 0.02 * trivial,
+        ],
         note=f"largest entry of W and V after training: {moved:g}",
-    )  # fmt: skip
+    )

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.verdict import Expectation, Identity, Rate
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.reasoning import family
 from plumbline.analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED
-from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
+from plumbline.analysis.verdict import Expectation, Identity, Rate
 from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
@@ -29,11 +30,10 @@ def _decay(losses: np.ndarray, floor: float = 0.0) -> float:
     return float((logs[half] - logs[-1]) / (len(logs) - 1 - half))
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Without noise the loss falls like e^{−rt} with r = η/√Q, and with batches of B slower by (Q−1)/(2B).",
     source=f"{PAPER}, Theorem 3.2 (its appendix; the main text has η/Q in the scale and η in the loss)",
-    kind="identity",
+    rule=Identity,
     status="corrected",
     published="Theorem 3.2 in the main text: η/Q in the scale, and η in the loss.",
     rivals={"published scale": "r = η/Q", "published loss bound": "r = η"},
@@ -57,19 +57,15 @@ def rate_constant(rate: float, budget: Budget, seed: int) -> Any:
         rule=Identity(0.01),
         measured=measured,
         predicted=convergence_rate(PUBLISHED, rate) * slower,
-        rivals={
-            "published scale": published_rate(PUBLISHED, rate) * slower,
-            "published loss bound": rate * slower,
-        },
+        rivals=[published_rate(PUBLISHED, rate) * slower, rate * slower],
         note=f"decay per step {measured[0]:.5f} exact, {measured[1]:.5f} with batches of {BATCH}",
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="With noise and FA the excess over H2(α) falls like e^{−ηt}, whatever Q and α.",
     source=f"{PAPER}, section 5 (a linear rate); the constant is derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={"η/√Q": "the rate of a task without noise", "(1−α) η": "a rate that knows the noise"},
     cases=by_budget({"η=0.1": 0.1, "η=0.5": 0.5}),
@@ -92,18 +88,14 @@ def noisy_rate_constant(rate: float, budget: Budget, seed: int) -> Any:
         rule=Identity(1e-5),
         measured=measured,
         predicted=np.full(3, convergence_rate(NOISY, rate)),
-        rivals={
-            "η/√Q": np.full(3, rate / math.sqrt(NOISY.triggers)),
-            "(1−α) η": (1 - np.array(NOISE_LEVELS)) * rate,
-        },
+        rivals=[np.full(3, rate / math.sqrt(NOISY.triggers)), (1 - np.array(NOISE_LEVELS)) * rate],
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="The rate scales with the number of triggers as Q^(−1/2).",
     source="derived here; " + PAPER + " has Q⁻¹ in its main text",
-    kind="rate",
+    rule=Rate,
     status="corrected",
     published="Theorem 3.2 in the main text: a scale of η t/Q.",
     rivals={"published scale": "Q⁻¹", "published loss bound": "Q⁰"},
@@ -126,15 +118,14 @@ def rate_against_triggers(vocab_size: int, budget: Budget, seed: int) -> Any:
         rule=Rate(0.02),
         measured=(triggers, rates),
         predicted=-0.5,
-        rivals={"published scale": -1.0, "published loss bound": 0.0},
+        rivals=[-1.0, 0.0],
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Batches slow the mean scale to (η/√Q) (1 − (Q−1)/(2B)) per step.",
     source="derived here",
-    kind="expectation",
+    rule=Expectation,
     status="derived here",
     rivals={"no batch noise": "η/√Q", "twice the correction": "(η/√Q) (1 − (Q−1)/B)"},
     cases=by_budget({"B=512": BATCH}, {"B=128": 128}),
@@ -156,5 +147,5 @@ def batch_noise_slows(batch: int, budget: Budget, seed: int) -> Generator[Any, A
         rule=Expectation(0.2, scale=correction, draws_per_batch=300 * batch),
         measured=speeds,
         predicted=1 - correction,
-        rivals={"no batch noise": 1.0, "twice the correction": 1 - 2 * correction},
+        rivals=[1.0, 1 - 2 * correction],
     )

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.verdict import BoundForAll, Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.reasoning import family
 from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
-from plumbline.analysis.reasoning.experiments import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
 from plumbline.analysis.reasoning.published import training
+from plumbline.analysis.verdict import BoundForAll, Identity
 from plumbline.theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve, unseen_output_bound
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Reparameterised linear and ReLU models answer unseen outputs like trained ones: at every step their "
     "unseen-output loss is the population loss.",
     source=f"{PAPER}, Theorems 3.3 and 5.5",
-    kind="identity",
+    rule=Identity,
     status="as published",
     rivals={
         "no generalisation": "the bound of unconstrained models",
@@ -64,17 +64,16 @@ def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
         rule=Identity(1e-5),
         measured=trained["unseen"],
         predicted=curves(),
-        rivals={"no generalisation": np.broadcast_to(bounds, trained["unseen"].shape), "one step late": curves(1)},
+        rivals=[np.broadcast_to(bounds, trained["unseen"].shape), curves(1)],
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="No unconstrained model generalises: trained from zero by any number of normalised steps, it gives an "
     "unseen output at most the probability 1/N that it had untrained, with linear attention 1/(N − |labels|). For all "
     "tokens that never were a label have the same rows in V and F, and the logits sum to zero.",
     source=f"derived here; {PAPER} shows it in its figures only",
-    kind="bound for all",
+    rule=BoundForAll,
     status="derived here",
     rivals={
         "learning by elimination": "at most 1/(2N): unseen outputs always below chance",
@@ -102,17 +101,16 @@ def unconstrained_do_not_generalise(case: Trained, budget: Budget, seed: int) ->
         rule=BoundForAll("lower", numerical_error=1e-9),
         measured=losses,
         predicted=bound,
-        rivals={"learning by elimination": bound + math.log(2), "ten percent more": 1.1 * math.log(task.vocab_size)},
+        rivals=[bound + math.log(2), 1.1 * math.log(task.vocab_size)],
         note=f"smallest unseen-output loss after training {trained['unseen_output'][-1].min():.3f}, log N = "
         f"{math.log(task.vocab_size):.3f}",
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="The logits of an unconstrained model sum to zero on every sentence, at every step of training.",
     source="derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={"any sum": "a mean logit of one"},
     cases=by_budget(
@@ -128,16 +126,15 @@ def unconstrained_logits_sum_to_zero(case: Trained, budget: Budget, seed: int) -
         rule=Identity(1e-10, scale=float(case.task.vocab_size)),
         measured=sums,
         predicted=np.zeros_like(sums),
-        rivals={"any sum": np.full_like(sums, case.task.vocab_size)},
+        rivals=[np.full_like(sums, case.task.vocab_size)],
     )
 
 
-@claim(
-    family="reasoning",
+@family.claim(
     statement="Models that train W alone stand in between: their unseen-output loss falls below what any unconstrained "
     "model can reach, and stays above the Bayes risk.",
     source=f"{PAPER}, figures 1 and 2 (observation)",
-    kind="bound for all",
+    rule=BoundForAll,
     status="as published",
     rivals={
         "as good as reparameterised": "within 0.05 of the Bayes risk on unseen outputs",
@@ -167,10 +164,7 @@ def trained_attention_in_between(task: ReasoningTask, budget: Budget, seed: int)
         rule=BoundForAll("upper", numerical_error=1e-9),
         measured=ends,
         predicted=np.tile(best, 2),
-        rivals={
-            "as good as reparameterised": np.tile(floor + 0.05, 2),
-            "ReLU and linear alike": np.tile((floor + linear["unseen"][-1]) / 2, 2),
-        },
+        rivals=[np.tile(floor + 0.05, 2), np.tile((floor + linear["unseen"][-1]) / 2, 2)],
         note=f"unseen-output loss at α = 0.2, 0.5: linear {ends[:2].round(3).tolist()}, ReLU "
         f"{ends[2:].round(3).tolist()}, Bayes {floor.round(3).tolist()}, unconstrained at best "
         f"{best.round(3).tolist()}",

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.verdict import BoundForAll, Expectation
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import random_task, rotated_task
 from plumbline.analysis.regression.claims.multi_step import DepthCase, train_layers
-from plumbline.analysis.regression.experiments import SampledRisk
+from plumbline.analysis.regression.jobs.training import SampledRisk
+from plumbline.analysis.verdict import BoundForAll, Expectation
 from plumbline.theory.regression import (
     RegressionTask,
     bayes_risk,
@@ -63,12 +64,11 @@ def _baselines(budget: Budget) -> dict[str, BaselineCase]:
     return cases
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Gradient descent, preconditioned gradient descent, least squares and ridge, run in context, have the "
     "closed-form risks of this package.",
     source="classical; exact finite (d, n) values of the descents derived here",
-    kind="expectation",
+    rule=Expectation,
     status="derived here",
     rivals={
         "one example dropped": "the risk with n − 1 examples: what the published notebooks' baselines compute, because "
@@ -93,15 +93,14 @@ def textbook_risks(case: BaselineCase, budget: Budget, seed: int) -> Any:
         rule=Expectation(0.01, scale=zero_predictor_risk(case.task), draws_per_batch=draws),
         measured=sampled["batch_means"],
         predicted=case.exact_risk(),
-        rivals={"one example dropped": dropped.exact_risk()},
+        rivals=[dropped.exact_risk()],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="With label noise no trained linear transformer goes below the Bayes risk.",
     source="classical (ridge is the posterior mean for Gaussian w); exact value derived here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="as published",
     rivals={"forty times the noise": "the Bayes risk at σ² = 4 instead of 0.1: a bound that is too high"},
     cases=by_budget({"L=1…4, σ²=0.1": RegressionTask(5, 20, noise_variance=0.1)}),
@@ -114,6 +113,6 @@ def bayes_bound(task: RegressionTask, budget: Budget, seed: int) -> Any:
         rule=BoundForAll("lower", numerical_error=1e-6 + bound.error / bound.value),
         measured=risks,
         predicted=bound.value,
-        rivals={"forty times the noise": bayes_risk(replace(task, noise_variance=4.0)).value},
+        rivals=[bayes_risk(replace(task, noise_variance=4.0)).value],
         note=f"Bayes risk {bound.value:.4g}, best trained {risks.min():.4g}",
     )

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import generator
-from plumbline.analysis.engine.verdict import Expectation, Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import random_task, rotated_task
+from plumbline.analysis.verdict import Expectation, Identity
 from plumbline.models.regression import LinearTransformer, one_step_population_risk, sample_instances, wishart_design
 from plumbline.models.regression.curvature import prompt_gradients
+from plumbline.models.training.draws import generator
 from plumbline.theory.regression import (
     RegressionTask,
     gradient_at_zero,
@@ -37,12 +38,11 @@ def start(task: RegressionTask, seed: int) -> np.ndarray:
     return best + np.random.default_rng(seed).normal(size=best.shape) * np.abs(best).max()
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The one-layer risk has the gradient 2 k₁ (Γ A − k₁ Σ Ψ) Σ at every full matrix A, and the Hessian 2 k₁ "
     "Γ ⊗ Σ.",
     source="derived here, for the landscape of " + AHN,
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "half of it": "the derivatives of half the squared error",
@@ -76,16 +76,15 @@ def one_layer_curvature(task: RegressionTask, budget: Budget, seed: int) -> Evid
         rule=Identity(1e-11),
         measured=np.concatenate([gradient.ravel(), hessian.ravel()]),
         predicted=predicted,
-        rivals={"half of it": predicted / 2, "long contexts": both(replace(task, context_length=10**6))},
+        rivals=[predicted / 2, both(replace(task, context_length=10**6))],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The mean square of a prompt's gradient has a closed form for one layer at every matrix A; at zero "
     "weights it is L times that of one layer.",
     source="derived here, for the gradient noise of " + AHN,
-    kind="expectation",
+    rule=Expectation,
     status="derived here",
     rivals={
         "no fourth moments": "|E g|², as if all prompts had the mean gradient",
@@ -128,7 +127,7 @@ def gradient_noise_size(case: tuple[RegressionTask, int, bool], budget: Budget, 
         rule=Expectation(0.1, scale=noise.second_moment, draws_per_batch=draws),
         measured=np.array(squares),
         predicted=noise.second_moment,
-        rivals={"no fourth moments": noise.mean_square, "independent factors": factors},
+        rivals=[noise.mean_square, factors],
         note=f"E|g|² = {noise.second_moment:.6g}, |E g|² = {noise.mean_square:.3g}, sampled {np.mean(squares):.6g}",
     )
 
@@ -142,12 +141,11 @@ class DescentCase:
     share: float
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Gradient descent on the one-layer risk, with or without momentum, has the loss curve of its closed form "
     "step by step.",
     source="derived here, for the training curves of " + AHN,
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "half the step": "the curve of the loss with a factor ½",
@@ -178,7 +176,7 @@ def one_layer_training_curve(case: DescentCase, budget: Budget, seed: int) -> Ev
         rule=Identity(1e-10),
         measured=losses,
         predicted=curve(rate),
-        rivals={"half the step": curve(rate / 2), "isotropic curvature": even},
+        rivals=[curve(rate / 2), even],
         note=f"from {losses[0]:.4g} to {losses[-1]:.4g}, minimum {least:.4g}",
     )
 
@@ -197,12 +195,11 @@ def descend(task: RegressionTask, initial: np.ndarray, rate: float, momentum: fl
     return np.array(losses)
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Gradient descent on the one-layer risk is stable up to the step 2(1 + β)/λ_max: at 0.98 of it every "
     "excess falls, at 1.02 it grows.",
     source="derived here from the curvature, for the learning rates of " + AHN,
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "1/λ_max": "half of it, the step of steepest descent along the sharpest mode",
@@ -232,21 +229,17 @@ def largest_step(case: tuple[RegressionTask, float], budget: Budget, seed: int) 
         rule=Identity(0.5, scale=1.0),
         measured=falls(edge),
         predicted=[1.0, 0.0],
-        rivals={"1/λ_max": [1.0, 0.0], "2/tr H · d²": [1.0, 0.0]},
-        rivals_measured={
-            "1/λ_max": falls(1 / curvature[-1]),
-            "2/tr H · d²": falls(2 * (1 + momentum) / curvature.mean()),
-        },
+        rivals=[[1.0, 0.0], [1.0, 0.0]],
+        rivals_measured=[falls(1 / curvature[-1]), falls(2 * (1 + momentum) / curvature.mean())],
         note=f"largest stable step {edge:.6g}",
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="At zero weights every layer has the gradient −2ΣΨΣ in its key-query block and none in its value block: "
     "its norm is 2√L |ΣΨΣ| at any depth.",
     source="derived here; the first gradient norms of " + AHN,
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={"one layer": "2|ΣΨΣ| at every depth", "a layer's share": "each layer 1/L of the gradient of one layer"},
     cases=by_budget(
@@ -269,17 +262,16 @@ def gradient_at_the_start(task: RegressionTask, budget: Budget, seed: int) -> Ev
         rule=Identity(1e-9),
         measured=measured,
         predicted=predicted,
-        rivals={"one layer": np.full(4, predicted[0]), "a layer's share": predicted[0] / np.sqrt(depths)},
+        rivals=[np.full(4, predicted[0]), predicted[0] / np.sqrt(depths)],
         note=", ".join(f"L={layers}: {norm:.4f}" for layers, norm in zip(depths, measured, strict=True)),
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The optimum of L ≥ 2 steps with a zero value block is no stationary point once the value blocks are "
     "trained: its slope in all but the last of them is a multiple of the identity, and not zero.",
     source="derived here; against a reading of Ahn et al. 2023 (2306.00297), Theorem 3, as a statement on all weights",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={"stationary": "no slope in the value blocks", "next layer": "the slopes one layer later"},
     cases=by_budget(
@@ -306,6 +298,6 @@ def free_values_leave_the_optimum(case: tuple[RegressionTask, int], budget: Budg
         rule=Identity(1e-8),
         measured=slopes,
         predicted=predicted,
-        rivals={"stationary": np.zeros(layers), "next layer": np.roll(predicted, 1)},
+        rivals=[np.zeros(layers), np.roll(predicted, 1)],
         note="slope of the risk by each value block: " + ", ".join(f"{slope:.5f}" for slope in slopes),
     )

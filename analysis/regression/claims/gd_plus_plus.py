@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.engine.verdict import BoundForAll, Expectation, GlobalMinimum, Runs
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import rotated_task
 from plumbline.analysis.regression.claims.multi_step import STATIONARY, DepthCase, train_layers
-from plumbline.analysis.regression.experiments import RareEventRisk, TrainLinearTransformer
+from plumbline.analysis.regression.jobs.training import RareEventRisk, TrainLinearTransformer
+from plumbline.analysis.verdict import BoundForAll, Expectation, GlobalMinimum, Runs
 from plumbline.models.regression import wishart_design
+from plumbline.models.training import Training
 from plumbline.theory.regression import (
     RegressionTask,
     degree_bound,
@@ -33,13 +34,12 @@ PUBLISHED_LOSS = 0.0007
 """The loss that notebook reports for them, a mean over sampled prompts (0.000697 and 0.000725)."""
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Two layers with a free value block reach the GD++ optimum, a sixth of the zero value block's risk, and "
     "no run goes below it.",
     source="Ahn, Cheng, Daneshmand, Sra 2023 (2306.00297), Theorem 4; von Oswald et al. 2023 (2212.07677); the exact "
     "risk is derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="derived here",
     rivals={
         "zero value block": "the value block does not help: the optimum of two plain steps",
@@ -59,16 +59,15 @@ def gd_plus_plus_two_layers(case: DepthCase, budget: Budget, seed: int) -> Any:
         rule=GlobalMinimum(5e-5, trivial=zero, numerical_error=error, tolerance_stationary=STATIONARY, attained=0.7),
         measured=Runs(trained["risks"], trained["residuals"]),
         predicted=optimum.loss,
-        rivals={"zero value block": multi_step_optimum(2, d, n).loss, "degree bound": optimum.lower_bound},
+        rivals=[multi_step_optimum(2, d, n).loss, optimum.lower_bound],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Three layers with a free value block, trained on a sample, meet the GD++ optimum of that sample, not "
     "that of the population.",
     source="Ahn, Cheng, Daneshmand, Sra 2023 (2306.00297), experiments; the gap is derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="corrected",
     published="The notebooks report the mean loss of some 20,000 prompts as that of the trained weights.",
     rivals={
@@ -112,7 +111,7 @@ def gd_plus_plus_three_layers(task: RegressionTask, budget: Budget, seed: int) -
         ),
         measured=Runs(trained["losses"], trained["residuals"]),
         predicted=loss,
-        rivals={"population optimum": on_sample, "zero value block": plain},
+        rivals=[on_sample, plain],
         note=f"sampled loss {loss:.3g}; exact population risk of the same weights {exact:.3g}",
     )
 
@@ -135,13 +134,12 @@ def sample_optimum(eigenvalues: np.ndarray, *, layers: int, free: bool = True) -
     return 2 * float(best.cost), best.x[:layers], best.x[layers:]
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The scalars that the published three-layer notebook prints for its final weights have population risk "
     "0.0578 (0.034 to 0.098 within their last digits); the loss of 0.0007 it reports is what a sample shows, because "
     "events of probability below 1e-7 carry the expectation.",
     source="published notebook of the rotated task beside Ahn et al. 2023 (2306.00297); exact risk derived here",
-    kind="expectation",
+    rule=Expectation,
     status="corrected",
     published="The notebook reports a loss of 0.0007 for these weights.",
     rivals={"reported loss": "the loss of 0.0007 that the notebook reports"},
@@ -158,17 +156,16 @@ def published_three_layer_loss(weights: dict[str, tuple[float, ...]], budget: Bu
         rule=Expectation(0.1, scale=exact, draws_per_batch=draws),
         measured=sampled["weighted"],
         predicted=exact,
-        rivals={"reported loss": PUBLISHED_LOSS},
+        rivals=[PUBLISHED_LOSS],
         note=f"plain sampling of the same weights: {plain.mean():.2g} ± {error:.1g}",
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="No network of L scalar layers has a risk below d λ_k(0), the Christoffel bound of its degree "
     "k = (3^L − 1)/2.",
     source="derived here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="derived here",
     rivals={"one degree less": "the bound of degree k − 1", "ten percent higher": "1.1 times the bound"},
     cases=by_budget(
@@ -199,5 +196,5 @@ def christoffel_bound(case: tuple[int, int], budget: Budget, seed: int) -> Any:
         rule=BoundForAll("lower", numerical_error=1e-5),
         measured=np.array([risk for _, risk in tries]),
         predicted=bounds(0),
-        rivals={"one degree less": bounds(1), "ten percent higher": 1.1 * bounds(0)},
+        rivals=[bounds(1), 1.1 * bounds(0)],
     )

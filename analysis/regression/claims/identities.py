@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import generator
-from plumbline.analysis.engine.verdict import Identity
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import random_task, rotated_task
-from plumbline.analysis.regression.experiments import Method
+from plumbline.analysis.regression.jobs.training import Method
+from plumbline.analysis.verdict import Identity
 from plumbline.models.regression import LinearTransformer, one_step_population_risk, sample_prompts, wishart_design
+from plumbline.models.training.draws import generator
 from plumbline.theory.regression import (
     RegressionTask,
     looped_optimum,
@@ -31,12 +32,11 @@ class AlgorithmCase:
     steps: int
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="A transformer with zero value block and key-query blocks −A_l answers every prompt like L steps of "
     "preconditioned gradient descent.",
     source="von Oswald et al. 2023 (2212.07677), Proposition 1; Ahn et al. 2023 (2306.00297), Lemma 1",
-    kind="identity",
+    rule=Identity,
     status="as published",
     rivals={
         "transposed preconditioner": "the steps with A_lᵀ",
@@ -74,20 +74,19 @@ def transformer_is_its_algorithm(case: AlgorithmCase, budget: Budget, seed: int)
         rule=Identity(1e-12),
         measured=model(prompts).detach().numpy(),
         predicted=descent(blocks),
-        rivals={
-            "transposed preconditioner": descent(transposed),
-            "one step fewer": descent(blocks[:-1]) if steps > 1 else np.zeros(len(prompts.targets)),
-            "sum instead of mean": descent(blocks, size=2.0 if task.context_length == 1 else task.context_length),
-        },
+        rivals=[
+            descent(transposed),
+            descent(blocks[:-1]) if steps > 1 else np.zeros(len(prompts.targets)),
+            descent(blocks, size=2.0 if task.context_length == 1 else task.context_length),
+        ],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The one-layer population risk is quadratic in A with the positive definite Hessian 2 Γ ⊗ Σ, and its "
     "gradient vanishes at A* alone.",
     source="Ahn et al. 2023 (2306.00297), Theorem 1; Hessian derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "no trace term": "Γ = (1+1/n) ΣΨΣ and the optimum that goes with it",
@@ -128,20 +127,16 @@ def one_step_gradient_and_hessian(task: RegressionTask, budget: Budget, seed: in
         rule=Identity(1e-11),
         measured=np.r_[stationary / np.linalg.norm(best), hessian.ravel() / np.linalg.norm(full)],
         predicted=form(product + spread, best),
-        rivals={
-            "no trace term": form(product, without),
-            "half the Hessian": form(product + spread, best, factor=1.0),
-        },
+        rivals=[form(product, without), form(product + spread, best, factor=1.0)],
         note=f"smallest eigenvalue of the Hessian {np.linalg.eigvalsh(hessian)[0]:.3g}",
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="At the optimal step sizes of several layers the gradient of the population risk by all entries of all "
     "matrices vanishes, and the Hessian is positive definite.",
     source="Ahn et al. 2023 (2306.00297), Theorem 3 (critical points); the Hessian is derived here",
-    kind="identity",
+    rule=Identity,
     status="derived here",
     rivals={
         "equal step sizes": "stationary at the looped optimum",
@@ -172,15 +167,12 @@ def multi_step_gradient_and_hessian(case: tuple[int, int, int], budget: Budget, 
         below = max(0.0, 1e-6 - eigenvalues[0] / eigenvalues[-1])
         return np.array([float(gradient.norm() / start.norm()), below])
 
-    rivals = {
-        "equal step sizes": looped_optimum(layers, d, n).step_sizes,
-        "Marchenko-Pastur": multi_step_limit(layers, d / n).step_sizes,
-    }
+    rivals = [looped_optimum(layers, d, n).step_sizes, multi_step_limit(layers, d / n).step_sizes]
     return Evidence(
         # Rounding of a mean over some thousand matrices, with weights that match the moments to 1e-13.
         rule=Identity(1e-9, scale=1.0),
         measured=derivatives(multi_step_optimum(layers, d, n).step_sizes),
         predicted=np.zeros(2),
-        rivals=dict.fromkeys(rivals, np.zeros(2)),
-        rivals_measured={name: derivatives(step_sizes) for name, step_sizes in rivals.items()},
+        rivals=[np.zeros(2)] * 2,
+        rivals_measured=[derivatives(step_sizes) for step_sizes in rivals],
     )

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.verdict import Ordering
-from plumbline.analysis.engine.verdict.ordering import FIRST, SECOND
-from plumbline.analysis.regression.landscape import GradientNoise, TrainAlongLandscape
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.regression import family
+from plumbline.analysis.regression.jobs.landscape import GradientNoise, TrainAlongLandscape
 from plumbline.analysis.regression.published import MODES, PUBLISHED_RATIOS, Mode, Optimizer, training
 from plumbline.analysis.regression.tails import GROUP, largest_over_median
+from plumbline.analysis.verdict import Ordering
+from plumbline.analysis.verdict.ordering import FIRST, SECOND
 from plumbline.theory.regression import zero_predictor_risk
 
 AHN = "Ahn, Cheng, Song, Yun, Jadbabaie, Sra 2024 (2310.01082)"
@@ -45,12 +46,11 @@ class NoiseCase:
         )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="At random initial weights the noise of a batch's gradient is heavier-tailed than normal noise of the "
     "same mean and covariance.",
     source=AHN + ", stochastic gradient noise; the test is derived here",
-    kind="ordering",
+    rule=Ordering,
     status="as published",
     rivals={
         "normal noise": "the noise is a normal vector: its groups against those of a second normal sample",
@@ -78,18 +78,17 @@ def heavy_tailed_noise(case: NoiseCase, budget: Budget, seed: int) -> Any:
         rule=rule,
         measured=pairs,
         predicted=FIRST,
-        rivals={"normal noise": FIRST, "lighter tails": SECOND},
-        rivals_measured={"normal noise": np.column_stack([second, twin]), "lighter tails": pairs},
+        rivals=[FIRST, SECOND],
+        rivals_measured=[np.column_stack([second, twin]), pairs],
         note=f"largest of {GROUP} norms over their median: {np.median(observed):.3g} (median over groups), normal "
         f"{np.median(twin):.3g}; normal noise would be called heavier-tailed with probability {alarm:.1e}",
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The gradient noise is heavier-tailed for gamma than for normal covariates.",
     source=AHN + ", stochastic gradient noise",
-    kind="ordering",
+    rule=Ordering,
     status="as published",
     rivals={"normal heavier": "normal covariates give the heavier tails"},
     cases=by_budget(
@@ -107,18 +106,17 @@ def covariates_make_noise_heavier(case: NoiseCase, budget: Budget, seed: int) ->
         rule=rule,
         measured=pairs,
         predicted=FIRST,
-        rivals={"normal heavier": SECOND},
+        rivals=[SECOND],
         note=f"largest of {GROUP} norms over their median: gamma {medians[0]:.3g}, normal {medians[1]:.3g}; "
         f"false alarm {rule.false_alarm(len(pairs), alpha_confirm=LEVEL):.1e}",
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="At random initial weights, normal covariates, the gradient noise of eight layers is heavier-tailed than "
     "that of two; at zero weights depth only scales it, by √L.",
     source=AHN + ", effect of depth; at zero weights derived here",
-    kind="ordering",
+    rule=Ordering,
     status="corrected",
     published="Deeper networks have the heavier-tailed gradient noise, whatever the weights.",
     rivals={
@@ -159,8 +157,8 @@ def depth_makes_noise_heavier(case: NoiseCase, budget: Budget, seed: int) -> Any
         rule=rule,
         measured=pairs,
         predicted=FIRST,
-        rivals={"shallow heavier": SECOND, "at zero weights too": FIRST},
-        rivals_measured={"shallow heavier": pairs, "at zero weights too": zero},
+        rivals=[SECOND, FIRST],
+        rivals_measured=[pairs, zero],
         note=f"largest of {GROUP} norms over their median: L=8 {medians[0]:.3g}, L=2 {medians[1]:.3g}; at zero weights "
         f"the noise of 8 layers is {scale:.6g} times that of 2 (√(8/2) = 2)",
     )
@@ -199,14 +197,13 @@ def first_below(result: Any, target: float) -> np.ndarray:
     return np.where(hit.any(axis=0), result["steps"][hit.argmax(axis=0)], np.inf)
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Adam reaches a small target loss in fewer iterations than SGD with momentum, whose learning rate is the "
     "best of a grid for each seed. (With 1,000 prompts SGD with momentum is first at "
     "ten times the target.)",
     source=AHN
     + ", Adam against SGD; the target (2 % of the zero predictor's risk with 50 prompts, 0.2 % with 1,000) is set here",
-    kind="ordering",
+    rule=Ordering,
     status="corrected",
     published="The loss of Adam is below that of SGD with momentum, whatever the target.",
     rivals={
@@ -244,7 +241,7 @@ def adam_reaches_the_target_first(case: RaceCase, budget: Budget, seed: int) -> 
         rule=rule,
         measured=pairs,
         predicted=FIRST,
-        rivals={"SGDM first": SECOND},
+        rivals=[SECOND],
         note=f"median iterations to a loss of {target:.3g}: Adam {np.median(pairs[:, 1]):g}, SGDM "
         f"{np.median(pairs[:, 0]):g} of {case.steps}; to ten times that loss {higher[0]:g} and {higher[1]:g}; "
         f"false alarm {rule.false_alarm(SEEDS, alpha_confirm=LEVEL):.1e}",
@@ -290,12 +287,11 @@ def ratios(sgdm: Any, adam: Any, step: int, *, published: bool = False) -> np.nd
     return sgdm[name][row] / adam[name][row]
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="With normal covariates (n = 20) the Hessian's robust condition number along Adam's path falls below "
     "that along the path of SGD with momentum, at the published learning rates.",
     source=AHN + ", robust condition number; parameters without curvature are left out of the median here",
-    kind="ordering",
+    rule=Ordering,
     status="corrected",
     published="The median includes the parameters without curvature: some 270 at the start.",
     rivals={"SGDM below": "the path of SGD with momentum has the lower condition number"},
@@ -323,7 +319,7 @@ def adam_path_is_better_conditioned(case: ConditionCase, budget: Budget, seed: i
         rule=Ordering(case.fraction),
         measured=np.column_stack([ratio, np.ones(case.seeds)]),
         predicted=FIRST,
-        rivals={"SGDM below": SECOND},
+        rivals=[SECOND],
         note=f"SGDM over Adam {ratio.mean():.3g} ± {half:.2g} (95 %, {case.seeds} seeds; sd {ratio.std(ddof=1):.2g}), "
         f"counted as published {as_published.mean():.3g}{known.get(case.step, '')}",
     )

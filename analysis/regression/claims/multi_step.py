@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from plumbline.analysis.engine.cases import by_budget
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.engine.verdict import AtMost, BoundExists, BoundForAll, Convergence, GlobalMinimum, Rate, Runs
+from plumbline.analysis.budget import Budget, by_budget
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import rotated_task
-from plumbline.analysis.regression.experiments import TrainLinearTransformer, whitened_step_sizes
+from plumbline.analysis.regression.jobs.training import TrainLinearTransformer, whitened_step_sizes
+from plumbline.analysis.verdict import AtMost, BoundExists, BoundForAll, Convergence, GlobalMinimum, Rate, Runs
+from plumbline.models.training import Training
 from plumbline.theory.regression import (
     RegressionTask,
     gradient_descent_optimum,
@@ -95,12 +96,11 @@ def loss_rule(case: DepthCase, trained: Any) -> GlobalMinimum:
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The trained L-layer transformer with zero value block has the risk d λ_L(0), the Christoffel function "
     "at 0 of the expected Wishart spectrum, and no run goes below it.",
     source=AHN_DEPTH + " (critical points); the value is derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="derived here",
     rivals={
         "one step fewer": "the optimum of L − 1 steps",
@@ -118,19 +118,18 @@ def multi_step_loss(case: DepthCase, budget: Budget, seed: int) -> Any:
         rule=loss_rule(case, trained),
         measured=Runs(trained["risks"], trained["residuals"]),
         predicted=multi_step_optimum(case.layers, d, n).loss,
-        rivals={
-            "one step fewer": fewer,
-            "one step more": multi_step_optimum(case.layers + 1, d, n).loss,
-            "Marchenko-Pastur": zero * multi_step_limit(case.layers, d / n).loss,
-        },
+        rivals=[
+            fewer,
+            multi_step_optimum(case.layers + 1, d, n).loss,
+            zero * multi_step_limit(case.layers, d / n).loss,
+        ],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Its layers are a_l Σ⁻¹ in any order, 1/a_l the zeros of the degree-L orthogonal polynomial of t dμ.",
     source=AHN_DEPTH + " (form of the critical points); the step sizes are derived here",
-    kind="convergence",
+    rule=Convergence,
     status="derived here",
     rivals={
         "zeros of μ": "reciprocals of the zeros of the orthogonal polynomial of μ, not of t dμ",
@@ -154,20 +153,19 @@ def multi_step_step_sizes(case: DepthCase, budget: Budget, seed: int) -> Any:
         rule=Convergence(STEP_MARGIN, tolerance_stationary=STATIONARY, fraction=FRACTION),
         measured=Runs(np.c_[sizes, rest], trained["residuals"]),
         predicted=prediction(multi_step_optimum(layers, d, n).step_sizes),
-        rivals={
-            "zeros of μ": prediction(1 / spectral_quadrature(layers, d, n).nodes),
-            "Marchenko-Pastur": prediction(multi_step_limit(layers, d / n).step_sizes),
-            "equal step sizes": prediction(looped_optimum(layers, d, n).step_sizes),
-        },
+        rivals=[
+            prediction(1 / spectral_quadrature(layers, d, n).nodes),
+            prediction(multi_step_limit(layers, d / n).step_sizes),
+            prediction(looped_optimum(layers, d, n).step_sizes),
+        ],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="In short contexts a looped transformer (all layers equal) learns A = a Σ⁻¹ with a minimising "
     "∫ (1 − a t)^{2L} dμ.",
     source="Gatmiry et al. 2024 (2410.08292); the exact step size is derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="derived here",
     conditions={SHORT_CONTEXT: lambda case: scalar_loop_is_stable(case.task, case.layers)},
     rivals={
@@ -187,19 +185,15 @@ def looped_loss(case: DepthCase, budget: Budget, seed: int) -> Any:
         rule=loss_rule(case, trained),
         measured=Runs(trained["risks"], trained["residuals"]),
         predicted=looped_optimum(layers, d, n).loss,
-        rivals={
-            "free layers": multi_step_optimum(layers, d, n).loss,
-            "one-step size looped": multi_step_risk(np.repeat(one, layers), d, n),
-        },
+        rivals=[multi_step_optimum(layers, d, n).loss, multi_step_risk(np.repeat(one, layers), d, n)],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="In long contexts a looped transformer does better than with any A = a Σ⁻¹: at the best of these the "
     "curvature along rotations is negative, and trained weights have an antisymmetric part.",
     source="derived here",
-    kind="bound exists",
+    rule=BoundExists,
     status="derived here",
     rivals={"scalars are best": "nothing goes below the best multiple of Σ⁻¹, as in short contexts"},
     conditions={
@@ -226,17 +220,16 @@ def looped_rotations(case: DepthCase, budget: Budget, seed: int) -> Any:
         rule=BoundExists(),
         measured=gained,
         predicted=GAINED,
-        rivals={"scalars are best": AtMost(0.0)},
+        rivals=[AtMost(0.0)],
         note=f"at least {100 * gained.max():.2g} % below the best multiple of Σ⁻¹",
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="L ≥ 2 trained layers do better, by at least 1 %, than L steps of gradient descent at its best step size "
     "and of preconditioned gradient descent at its best; one layer is as good as one step.",
     source="Ahn, Cheng, Daneshmand, Sra 2023 (2306.00297), Section 4; exact values derived here",
-    kind="bound for all",
+    rule=BoundForAll,
     status="as published",
     rivals={"one layer more than steps": "L layers are as good as the best L + 1 steps of their own kind"},
     cases=by_budget({"L=1…4, n=20, d=5": RegressionTask(5, 20)}),
@@ -257,16 +250,15 @@ def depth_beats_gradient_descent(task: RegressionTask, budget: Budget, seed: int
         rule=BoundForAll("upper", numerical_error=1e-6),
         measured=measured,
         predicted=strict,
-        rivals={"one layer more than steps": more},
+        rivals=[more],
         note="best plain GD: " + ", ".join(f"{loss:.4g}" for loss in plain),
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Each further layer lowers the trained risk.",
     source="derived here (strict monotonicity of the Christoffel function in the degree)",
-    kind="bound for all",
+    rule=BoundForAll,
     status="derived here",
     rivals={"tenfold": "each further layer lowers the risk tenfold"},
     cases=by_budget({"L=1…4, n=20, d=5": RegressionTask(5, 20)}),
@@ -281,15 +273,14 @@ def depth_monotonicity(task: RegressionTask, budget: Budget, seed: int) -> Any:
         rule=BoundForAll("upper", numerical_error=1e-9),
         measured=losses,
         predicted=before,
-        rivals={"tenfold": before / 10},
+        rivals=[before / 10],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="As n grows, the risk of L trained layers falls like n^(−L).",
     source="derived here",
-    kind="rate",
+    rule=Rate,
     status="derived here",
     rivals={"one power less": "n^(−L+1)", "parametric rate": "n^(−1/2)"},
     cases=by_budget({"L=1": DepthCase(RegressionTask(3, 1), 1), "L=2": DepthCase(RegressionTask(3, 1), 2)}),
@@ -304,16 +295,15 @@ def depth_rate(case: DepthCase, budget: Budget, seed: int) -> Any:
         rule=Rate(0.08),
         measured=(lengths, [result["risks"][0] for result in results]),
         predicted=-float(case.layers),
-        rivals={"one power less": -float(case.layers) + 1, "parametric rate": -0.5},
+        rivals=[-float(case.layers) + 1, -0.5],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="With label noise the best real step sizes are those of the noisy optimum; where the unconstrained "
     "polynomial has complex zeros they merge, and its lower value is not reached.",
     source="derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="derived here",
     rivals={
         "noise-free step sizes": "the risk of the step sizes that are best without noise",
@@ -339,9 +329,5 @@ def noisy_multi_step_loss(case: DepthCase, budget: Budget, seed: int) -> Any:
         rule=loss_rule(case, trained),
         measured=Runs(trained["risks"], trained["residuals"]),
         predicted=optimum.loss,
-        rivals={
-            "noise-free step sizes": noisy_multi_step_risk(clean.step_sizes, d, n, noise),
-            "noise-free value": clean.loss,
-            "unconstrained": lower,
-        },
+        rivals=[noisy_multi_step_risk(clean.step_sizes, d, n, noise), clean.loss, lower],
     )

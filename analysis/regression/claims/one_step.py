@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from plumbline.analysis.engine.cases import by_budget, fraction, runs
-from plumbline.analysis.engine.claim import Budget, Evidence, claim
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.engine.verdict import AtMost, BoundExists, Convergence, Expectation, GlobalMinimum, Rate, Runs
+from plumbline.analysis.budget import Budget, by_budget, fraction, runs
+from plumbline.analysis.claims.claim import Evidence
+from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import random_task, rotated_task
-from plumbline.analysis.regression.experiments import Method, SampledRisk, TrainLinearTransformer
+from plumbline.analysis.regression.jobs.training import Method, SampledRisk, TrainLinearTransformer
+from plumbline.analysis.verdict import AtMost, BoundExists, Convergence, Expectation, GlobalMinimum, Rate, Runs
 from plumbline.models.regression import LinearTransformer
+from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
 
 AHN = "Ahn, Cheng, Daneshmand, Sra 2023 (2306.00297), Theorem 1"
@@ -61,12 +62,11 @@ def trained_preconditioners(trained: Any) -> Runs:
     return Runs(-trained["key_query"][:, 0, 0].reshape(len(trained["losses"]), -1), trained["residuals"])
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The trained one-layer linear transformer has the risk of the best one-step preconditioned gradient "
     "descent, R* = tr ΨΣ − tr(ΣΨΣA*), and no run goes below it.",
     source=AHN + "; any weight covariance, noise and covariate law: derived here",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="as published",
     rivals={
         "inverse covariance": "the risk of A = Σ⁻¹, the optimum of an infinite context",
@@ -76,11 +76,11 @@ def trained_preconditioners(trained: Any) -> Runs:
 )
 def one_step_optimum_loss(task: RegressionTask, budget: Budget, seed: int) -> Any:
     trained = yield train_one_layer(task, budget, seed)
-    return loss_evidence(task, trained, budget, lower="two percent lower")
+    return loss_evidence(task, trained, budget)
 
 
-def loss_evidence(task: RegressionTask, trained: Any, budget: Budget, *, lower: str) -> Evidence:
-    """Exact trained risks against R*; ``lower`` names the rival that predicts 2 % of tr ΨΣ less."""
+def loss_evidence(task: RegressionTask, trained: Any, budget: Budget) -> Evidence:
+    """Exact trained risks against R*; the rivals are the risk of Σ⁻¹, and R* less 2 % of tr ΨΣ."""
     best, zero = one_step_optimum(task).loss, zero_predictor_risk(task)
     return Evidence(
         # The exact risks carry rounding of about 1e-14 relative; 1e-9 leaves room for ill-conditioned tasks.
@@ -89,18 +89,14 @@ def loss_evidence(task: RegressionTask, trained: Any, budget: Budget, *, lower: 
         ),
         measured=Runs(trained["risks"], trained["residuals"]),
         predicted=best,
-        rivals={
-            "inverse covariance": one_step_risk(task, np.linalg.inv(task.second_moment)),
-            lower: best - 0.02 * zero,
-        },
+        rivals=[one_step_risk(task, np.linalg.inv(task.second_moment)), best - 0.02 * zero],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="From random starts the trained preconditioner is A* = [(1+1/n) Σ + ((tr ΨΣ + σ²)/n) Ψ⁻¹]⁻¹.",
     source=AHN,
-    kind="convergence",
+    rule=Convergence,
     status="as published",
     rivals={
         "inverse covariance": "A = Σ⁻¹: gradient descent whitened for an infinite context",
@@ -117,21 +113,20 @@ def one_step_preconditioner(task: RegressionTask, budget: Budget, seed: int) -> 
         rule=Convergence(MARGIN, tolerance_stationary=STATIONARY, fraction=fraction(budget)),
         measured=trained_preconditioners(trained),
         predicted=best.ravel(),
-        rivals={
-            "inverse covariance": np.linalg.inv(task.second_moment).ravel(),
-            "no trace term": np.linalg.inv((1 + 1 / n) * task.second_moment).ravel(),
-            "five percent larger": 1.05 * best.ravel(),
-        },
+        rivals=[
+            np.linalg.inv(task.second_moment).ravel(),
+            np.linalg.inv((1 + 1 / n) * task.second_moment).ravel(),
+            1.05 * best.ravel(),
+        ],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Label noise and a weight covariance that does not commute with Σ enter A* through "
     "((tr ΨΣ + σ²)/n) Ψ⁻¹ alone.",
     source="Zhang, Frei, Bartlett 2023 (2306.09927) and Mahankali et al. 2023 (2307.03576) for special cases; "
     "not commuting: derived here",
-    kind="convergence",
+    rule=Convergence,
     status="derived here",
     rivals={
         "noise ignored": "A* of the same task without noise",
@@ -159,19 +154,14 @@ def one_step_noise_and_prior(task: RegressionTask, budget: Budget, seed: int) ->
         rule=Convergence(MARGIN, tolerance_stationary=STATIONARY, fraction=fraction(budget)),
         measured=trained_preconditioners(trained),
         predicted=optimum(),
-        rivals={
-            "noise ignored": optimum(noise_variance=0.0),
-            "prior ignored": optimum(weight_covariance=None),
-            "only the diagonal of the prior": optimum(weight_covariance=commuting),
-        },
+        rivals=[optimum(noise_variance=0.0), optimum(weight_covariance=None), optimum(weight_covariance=commuting)],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="For covariates on a sphere or with gamma-distributed radius the fourth moment k2 replaces 1 in A*.",
     source="derived here",
-    kind="convergence",
+    rule=Convergence,
     status="derived here",
     rivals={"Gaussian fourth moment": "A* of Gaussian covariates with the same second moment"},
     cases=by_budget(
@@ -189,15 +179,14 @@ def one_step_covariate_laws(task: RegressionTask, budget: Budget, seed: int) -> 
         rule=Convergence(MARGIN, tolerance_stationary=STATIONARY, fraction=fraction(budget)),
         measured=trained_preconditioners(trained),
         predicted=one_step_optimum(task).preconditioner.ravel(),
-        rivals={"Gaussian fourth moment": one_step_optimum(gaussian).preconditioner.ravel()},
+        rivals=[one_step_optimum(gaussian).preconditioner.ravel()],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="With full (d+1) × (d+1) weights, trained from small starts, one layer still reaches R* and no less.",
     source=AHN,
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="as published",
     rivals={
         "inverse covariance": "the risk of A = Σ⁻¹",
@@ -212,15 +201,14 @@ def one_step_full_weights(task: RegressionTask, budget: Budget, seed: int) -> An
     trained = yield TrainLinearTransformer(
         task=task, full=True, value_block="free", runs=runs(budget), init_scale=0.01, training=FULL_LBFGS, seed=seed
     )
-    return loss_evidence(task, trained, budget, lower="more parameters, less risk")
+    return loss_evidence(task, trained, budget)
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The landscape of full (d+1) × (d+1) weights has local minima above the global one: Theorem 1 names the "
     "global minimum, it does not promise that training finds it.",
     source="derived here; a limit of " + AHN,
-    kind="bound exists",
+    rule=BoundExists,
     status="derived here",
     rivals={"every local minimum is global": "no stationary point with non-negative Hessian lies above R*"},
     cases=by_budget({"d=2, n=4": RegressionTask(2, 4)}),
@@ -243,7 +231,7 @@ def one_step_full_weights_local_minima(task: RegressionTask, budget: Budget, see
         measured=witnesses,
         # A twentieth of the way from R* to the zero predictor: well above the numerical error of either.
         predicted=0.05,
-        rivals={"every local minimum is global": AtMost(1e-6)},
+        rivals=[AtMost(1e-6)],
         note=f"{len(witnesses)} of {len(excess)} large starts ended in one",
     )
 
@@ -266,12 +254,11 @@ def full_weights_hessian(key_query: np.ndarray, value: np.ndarray, task: Regress
     return torch.autograd.functional.hessian(risk, point).numpy()
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="A transformer trained at context length n has risk R_m(A*_n) on prompts of length m, with a bias that "
     "more examples do not remove.",
     source="Zhang, Frei, Bartlett 2023 (2306.09927), Theorem 4.2; any weight covariance and noise: derived here",
-    kind="expectation",
+    rule=Expectation,
     status="as published",
     rivals={
         "the training risk": "the risk at the length it was trained on",
@@ -303,15 +290,14 @@ def risk_at_another_length(case: tuple[RegressionTask, int], budget: Budget, see
         rule=Expectation(0.01, scale=zero_predictor_risk(task), draws_per_batch=draws),
         measured=sampled["batch_means"],
         predicted=one_step_risk(task, optimum.preconditioner, length),
-        rivals={"the training risk": optimum.loss, "the risk of retraining": one_step_optimum(at_test).loss},
+        rivals=[optimum.loss, one_step_optimum(at_test).loss],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="Trained on fresh prompts token by token, as the papers train, one layer comes to the same A*.",
     source=AHN,
-    kind="convergence",
+    rule=Convergence,
     status="as published",
     rivals={"inverse covariance": "A = Σ⁻¹", "two thirds": "2/3 A*"},
     cases=by_budget({"d=2, n=6": RegressionTask(2, 6)}, {"d=3, n=8": RegressionTask(3, 8)}),
@@ -332,15 +318,14 @@ def one_step_sampled_training(task: RegressionTask, budget: Budget, seed: int) -
         rule=Convergence(0.12, tolerance_stationary=1.0, fraction=fraction(budget)),
         measured=trained_preconditioners(trained),
         predicted=best.ravel(),
-        rivals={"inverse covariance": np.linalg.inv(task.second_moment).ravel(), "two thirds": best.ravel() * 2 / 3},
+        rivals=[np.linalg.inv(task.second_moment).ravel(), best.ravel() * 2 / 3],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="As n grows, the trained preconditioner approaches Σ⁻¹ at rate 1/n.",
     source="Ahn et al. 2023 (2306.00297), remark after Theorem 1; rate derived here",
-    kind="rate",
+    rule=Rate,
     status="derived here",
     rivals={"square-root rate": "n^(−1/2), the rate of an average", "quadratic rate": "n⁻²"},
     cases=by_budget({"rotated covariance": random_task(4, 1, 51, noise_variance=0.3)}),
@@ -356,15 +341,14 @@ def limit_of_many_examples(task: RegressionTask, budget: Budget, seed: int) -> A
         rule=Rate(0.05),
         measured=(lengths, distances),
         predicted=-1.0,
-        rivals={"square-root rate": -0.5, "quadratic rate": -2.0},
+        rivals=[-0.5, -2.0],
     )
 
 
-@claim(
-    family="regression",
+@family.claim(
     statement="The one-step theory says nothing about softmax or ReLU attention.",
     source=AHN + " assumes linear attention",
-    kind="global minimum",
+    rule=GlobalMinimum,
     status="as published",
     rivals={"inverse covariance": "the risk of A = Σ⁻¹"},
     conditions=LINEAR,

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plumbline.analysis.engine.claim import Budget
-from plumbline.analysis.engine.verdict import Ordering
+from plumbline.analysis.budget import Budget
 from plumbline.analysis.regression.claims.landscape import (
     LEVEL,
     SEEDS,
@@ -16,7 +15,7 @@ from plumbline.analysis.regression.claims.landscape import (
     heavy_tailed_noise,
     ratios,
 )
-from plumbline.analysis.regression.figures_landscape import (
+from plumbline.analysis.regression.figures.landscape import (
     against_gradient,
     band,
     condition_number,
@@ -24,6 +23,7 @@ from plumbline.analysis.regression.figures_landscape import (
     lowest_lately,
 )
 from plumbline.analysis.regression.published import MODES, OPTIMIZERS, course, rate_sweep, with_features
+from plumbline.analysis.verdict import Ordering
 
 NAN = np.nan
 

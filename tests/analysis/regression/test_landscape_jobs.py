@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from plumbline.analysis.engine.store import Store
-from plumbline.analysis.engine.sweep import run_jobs
-from plumbline.analysis.engine.training import Training, generator
-from plumbline.analysis.regression.experiments import INITIAL_STREAM
-from plumbline.analysis.regression.landscape import (
+from plumbline.analysis.jobs.scheduler import run_jobs
+from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.jobs.store import Store
+from plumbline.analysis.regression.jobs.landscape import (
     DESIGN_STREAM,
     REFERENCE_STREAM,
     TARGET_STREAM,
@@ -20,6 +19,7 @@ from plumbline.analysis.regression.landscape import (
     TrainFeatureTransformer,
     published_condition_number,
 )
+from plumbline.analysis.regression.jobs.training import INITIAL_STREAM
 from plumbline.models.regression import (
     FeatureTransformer,
     LinearTransformer,
@@ -32,6 +32,8 @@ from plumbline.models.regression import (
     sample_prompts,
     sample_wisharts,
 )
+from plumbline.models.training import Training
+from plumbline.models.training.draws import generator
 from plumbline.theory.regression import RegressionTask, robust_condition_number
 
 TASK = RegressionTask(2, 6)
@@ -155,10 +157,10 @@ def test_jobs_are_kept_and_not_run_again(tmp_path, monkeypatch):
     """A finished training is read from the store, also by a later session."""
     again = job(smoothness=True, condition_at=(0,))
     with Store(tmp_path / "store.sqlite") as store:
-        (first,) = run_jobs([again], store=store)
+        (first,) = run_jobs([again], session=Session(store))
     monkeypatch.setattr(TrainAlongLandscape, "run", lambda self: pytest.fail("it ran again"))
     with Store(tmp_path / "store.sqlite") as store:
-        (kept,) = run_jobs([again], store=store)
+        (kept,) = run_jobs([again], session=Session(store))
     for key in ("smoothness", "condition", "losses"):
         np.testing.assert_array_equal(first[key], kept[key])
 

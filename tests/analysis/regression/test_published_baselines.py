@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plumbline.analysis.regression.cases import rotated_task
-from plumbline.analysis.regression.figures_variable import COARSE_GRID, GRID, descent, preconditioned_descent
+from plumbline.analysis.regression.figures.notebooks_over_size import COARSE_GRID, GRID, descent, preconditioned_descent
 
 # What the published procedure gives: 19 of 20 examples, the best step of its grid; by another program.
 PUBLISHED_GD = (2.29547, 1.70655, 1.43457, 1.24612)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from plumbline.analysis.engine.training import Training
-from plumbline.analysis.regression.experiments import TrainLinearTransformer
+from plumbline.analysis.regression.jobs.training import TrainLinearTransformer
+from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask
 
 # A step too small to move the loss: what moves it is the sample.

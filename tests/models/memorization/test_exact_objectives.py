@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from plumbline.analysis.engine.training import Training, train
 from plumbline.models.ensemble import Ensemble
 from plumbline.models.memorization import (
     AttentionOnlyTransformer,
@@ -19,6 +18,8 @@ from plumbline.models.memorization import (
     joint_law,
 )
 from plumbline.models.memorization.fused import cross_entropy
+from plumbline.models.training import Training
+from plumbline.models.training.trainer import train
 from plumbline.theory.memorization import (
     NgramTask,
     conditional_entropy,

@@ -1,6 +1,7 @@
 """Weighted samples of Wishart matrices that stand for the population."""
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plumbline.models.regression import LinearTransformer, WishartDesign, wishart_design
+from plumbline.models.regression.design import _nearest_weights
 from plumbline.theory.regression import (
     RegressionTask,
     gd_plus_plus_optimum,
@@ -49,6 +51,12 @@ def test_spectral_moments_are_exact(dim, n, degree, base):
     assert (design.weights > 0).all()
     exact = [float(moment) for moment in spectral_moments(dim, n, degree + 1)]
     assert np.allclose(moments_of(design, degree + 1), exact, rtol=MATCHED, atol=0)
+
+
+def test_weights_of_a_sample_that_has_the_moments_already():
+    """A residual of exactly zero is an end of the search, not the lack of one (it was, where rounding was kind)."""
+    prior = np.array([0.5, 0.5])
+    assert _nearest_weights(np.array([[0.5], [1.5]]), [Fraction(1), Fraction(1)], prior) == pytest.approx(prior)
 
 
 @given(st.integers(1, 6), seeds)

@@ -1,0 +1,1 @@
+"""Claims: one theorem, bound or observation each; their evidence, and how they are checked."""

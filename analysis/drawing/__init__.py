@@ -1,0 +1,1 @@
+"""Drawing: what a figure shows, and how it looks."""

@@ -1,0 +1,1 @@
+"""Jobs: what is computed once, where it runs, and where its results are kept."""

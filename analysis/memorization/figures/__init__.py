@@ -1,0 +1,5 @@
+"""The figures of memorization."""
+
+from plumbline.analysis.memorization.figures import phases, published, training
+
+__all__ = ["phases", "published", "training"]

@@ -1,0 +1,5 @@
+"""The jobs of in-context reasoning."""
+
+from plumbline.analysis.reasoning.jobs.training import TrainReasoner
+
+__all__ = ["TrainReasoner"]
