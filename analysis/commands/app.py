@@ -61,7 +61,7 @@ def options(
     for file in load or []:
         try:
             import_file(file)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             fail(f"--load {file}: {type(error).__name__}: {error}")
 
 
