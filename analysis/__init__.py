@@ -1,8 +1,8 @@
 """Theory against trained models: claims, verdicts, figures, and the command line.
 
 Example:
-    >>> from plumbline.analysis import Store, catalogue, check
-    >>> result, = check([catalogue()["transformer-is-its-algorithm"]], store=Store(None))
+    >>> from plumbline.analysis import catalogue, check
+    >>> result, = check([catalogue()["transformer-is-its-algorithm"]])
     >>> result.verdict.outcome.value
     'consistent'
 """

@@ -291,8 +291,8 @@ def families() -> dict[str, Family]:
             import_module(module)
         except (Exception, SystemExit):  # named by `broken`; the others go on
             _FAILURES[module] = traceback.format_exc()
-    ours = {name: family for name, family in _FAMILIES.items() if family.folder in ENTRIES}
-    return {**ours, **_FAMILIES}
+    ours = {family.folder: family for family in _FAMILIES.values()}
+    return {**{ours[folder].name: ours[folder] for folder in ENTRIES if folder in ours}, **_FAMILIES}
 
 
 def broken() -> Iterator[tuple[str, str]]:

@@ -1,16 +1,9 @@
 """Your own theorem: a transformer trained on N(0, I) and tested on N(0, 2 I) has the risk R(A*) of the test task."""
 
 from plumbline import Evidence, Expectation, check, claim
-from plumbline.analysis.regression import (
-    RegressionTask,
-    SampledRisk,
-    TrainLinearTransformer,
-    one_step_optimum,
-    one_step_risk,
-    zero_predictor_risk,
-)  # fmt: skip
+from plumbline.analysis import regression
 
-TRAIN, TEST = RegressionTask(2, 12), RegressionTask(2, 12, covariance=[[2, 0], [0, 2]])
+TRAIN, TEST = regression.RegressionTask(2, 12), regression.RegressionTask(2, 12, covariance=[[2, 0], [0, 2]])
 
 
 @claim(
@@ -20,14 +13,14 @@ TRAIN, TEST = RegressionTask(2, 12), RegressionTask(2, 12, covariance=[[2, 0], [
 )  # fmt: skip
 def covariate_shift(case, budget, seed):
     train, test = case
-    trained = yield TrainLinearTransformer(task=train, seed=seed)
+    trained = yield regression.TrainLinearTransformer(task=train, seed=seed)
     weights = trained["key_query"][0].tolist()
-    sampled = yield SampledRisk(task=test, predictor="transformer", key_query=weights, seed=seed)
-    best = one_step_optimum(train)
+    sampled = yield regression.SampledRisk(task=test, predictor="transformer", key_query=weights, seed=seed)
+    best = regression.one_step_optimum(train)
     return Evidence(
-        rule=Expectation(0.05, scale=zero_predictor_risk(test), draws_per_batch=4000),
+        rule=Expectation(0.05, scale=regression.zero_predictor_risk(test), draws_per_batch=4000),
         measured=sampled["batch_means"],
-        predicted=one_step_risk(test, best.preconditioner),
+        predicted=regression.one_step_risk(test, best.preconditioner),
         rivals=[2 * best.loss],
     )
 

@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
@@ -38,21 +38,28 @@ def calculators() -> dict[str, Calculator]:
     }
 
 
-class BoundCommands(typer.core.TyperGroup):
-    """The calculators as commands, made when they are asked for: a family may be loaded before."""
+class _Commands(Mapping[str, Any]):
+    """The calculators as commands by name, each made when it is asked for: a family may be loaded before."""
 
-    def list_commands(self, context: Any) -> list[str]:
-        """Their names."""
-        return list(calculators())
-
-    def get_command(self, context: Any, name: str) -> Any:
-        """The command of this name; ``None`` if there is none."""
-        found = calculators().get(name)
-        if found is None:
-            return None
+    def __getitem__(self, name: str) -> Any:
+        found = calculators()[name]
         own = typer.Typer(add_completion=False)
         own.command(name, rich_help_panel=found.family)(command(found.function))
         return typer.main.get_command(own)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(calculators())
+
+    def __len__(self) -> int:
+        return len(calculators())
+
+
+class BoundCommands(typer.core.TyperGroup):
+    """The group of all calculators."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "commands": {}})
+        self.commands = _Commands()  # type: ignore[assignment]
 
 
 def command(function: Callable[..., Any]) -> Callable[..., None]:

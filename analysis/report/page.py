@@ -70,8 +70,8 @@ def report_page(
         ValueError: if a figure is no SVG, or of a family of which there is no result.
 
     Example:
-        >>> from plumbline.analysis import Store, catalogue, check
-        >>> results = check([catalogue()["transformer-is-its-algorithm"]], store=Store(None))
+        >>> from plumbline.analysis import catalogue, check
+        >>> results = check([catalogue()["transformer-is-its-algorithm"]])
         >>> "1 of 1 claims" in report_page(results, [], budget=Budget.QUICK, seed=0)
         True
     """

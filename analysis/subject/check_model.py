@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plumbline.analysis.extras import required
 from plumbline.analysis.subject.task_file import Task, family_of
 from plumbline.theory import checks
 
@@ -59,6 +60,7 @@ def check_model(
         >>> report.finding("algorithm"), report.outcomes()["one-step-preconditioner"].value
         ('one step of gradient descent preconditioned by matrices', 'consistent')
     """
+    required("torch", "models")
     family = family_of(task)
     margin = checks.real("margin", margin, above=0.0, at_most=1.0)
     seed = checks.integer("seed", seed, at_least=0)

@@ -64,7 +64,7 @@ class Ordering:
 
         Example:
             >>> f"{Ordering(0.7).false_alarm(100, alpha_confirm=1e-2):.1e}"
-            '2.4e-10'
+            '1.4e-10'
         """
         pairs = checks.integer("pairs", pairs, at_least=1)
         counts = np.arange(pairs + 1)

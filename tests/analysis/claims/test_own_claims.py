@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from plumbline.analysis.claims.own import load_claims
 from plumbline.analysis.commands.app import app
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 pytestmark = pytest.mark.usefixtures("own_modules")
 VERDICTS = {"own_theorem": "CONSISTENT", "own_module": "CONSISTENT", "wrong_theorem": "REFUTED"}
 
@@ -43,10 +43,10 @@ def test_jobs_of_a_users_file_run_in_worker_processes(tmp_path):
 def test_a_claim_that_forgets_a_rival_is_bad_usage(tmp_path):
     """One line that names it, no traceback."""
     source = (EXAMPLES / "own_module.py").read_text(encoding="utf-8")
-    (tmp_path / "forgetful.py").write_text(source.replace('found, half, {"λ": whole})', "found, half, {})"))
+    (tmp_path / "forgetful.py").write_text(source.replace("found, half, [whole])", "found, half, [])"))
     result = CliRunner().invoke(app, ["check", str(tmp_path / "forgetful.py"), "--jobs", "1", "--store", "none"])
     assert result.exit_code == 2, result.output
-    assert re.match(r"error: claim [\w-]+ is registered as .* but returned", result.output)
+    assert re.match(r"error: claim [\w-]+ is registered with the rule Identity and the rivals", result.output)
 
 
 def test_files_without_claims_are_refused(tmp_path):

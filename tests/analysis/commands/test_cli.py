@@ -16,15 +16,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from plumbline.analysis import catalogue
-from plumbline.analysis.catalogue import catalogue_markdown, figures
+from plumbline.analysis.catalogue import catalogue, catalogue_markdown, errata, errata_markdown, figures
 from plumbline.analysis.commands.app import app
 from plumbline.analysis.commands.calculators import calculators
-from plumbline.analysis.drawing.figure import FigureData, Panel, Series
-from plumbline.analysis.errata import NOTES, errata, errata_markdown
+from plumbline.analysis.drawing.data import FigureData, Panel, Series
+from plumbline.analysis.verdict.levels import LEVELS
 from plumbline.theory.regression import RegressionTask, one_step_risk
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 FAST = "transformer-is-its-algorithm"
 
 
@@ -54,7 +53,7 @@ def test_every_erratum_can_be_replayed(run):
         assert program == "plumbline"
         assert {name for name in names if not name.startswith("--")} <= known[command], entry
     corrected = {claim.name for claim in catalogue().values() if claim.status == "corrected"}
-    assert corrected == {e.command.split()[2] for e in errata() if " check " in e.command and e not in NOTES}
+    assert corrected <= {entry.command.removeprefix("plumbline check ") for entry in errata()}
     assert run("errata", "--markdown").stdout == errata_markdown()
 
 
@@ -188,7 +187,7 @@ def test_refuted_claim_exits_one_and_says_where_its_witness_is(run, tmp_path, mo
 
 def test_strict_fails_on_inconclusive(run, monkeypatch):
     """An open verdict exits 0, with --strict 1."""
-    monkeypatch.setattr("plumbline.analysis.claims.check.FALSE_CONFIRMATION", 1e-300)
+    monkeypatch.setitem(LEVELS, "alpha_confirm", 1e-300)
 
     assert run("check", "risk-at-another-length").exit_code == 0
     assert run("check", "risk-at-another-length", "--strict").exit_code == 1

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from plumbline.analysis.jobs import scheduler as sweep
+from plumbline.analysis.jobs import scheduler
 from plumbline.analysis.jobs.executors import ProcessPool, process_pool
 from plumbline.analysis.jobs.job import JobError
 from plumbline.analysis.jobs.scheduler import Finished, drive, run_jobs
@@ -42,16 +42,17 @@ WINDOW = 4  # jobs in flight on two workers: two run, two are on their way to th
 SCRIPT = """
 import sys
 from contextlib import nullcontext
-from plumbline.analysis.jobs import scheduler as sweep
+from plumbline.analysis.jobs import scheduler
 from plumbline.analysis.jobs.executors import process_pool
-from plumbline.analysis.jobs.store import Store
 from plumbline.analysis.jobs.scheduler import run_jobs
+from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.jobs.store import Store
 from tests.analysis.jobs.jobs_for_tests import Square
 
 def main(path, log, workers, count, seconds):
     jobs = [Square(value, log, float(seconds)) for value in range(int(count))]
     with Store(path) as store, process_pool(int(workers)) if int(workers) else nullcontext() as pool:
-        print([result["square"] for result in run_jobs(jobs, store=store, executor=pool)])
+        print([result["square"] for result in run_jobs(jobs, session=Session(store, executor=pool))])
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
@@ -182,7 +183,7 @@ def test_a_job_that_kills_its_worker_is_named(tmp_path: Path, pool: ProcessPool)
 
 def test_suspects_run_alone(tmp_path: Path, pool: ProcessPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the last suspect takes its time, no other job is put at its side."""
-    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.01)
     log = str(tmp_path / "log")
     killers = [Dies(log, seconds=0.1), Dies(log, seconds=0.2)]
     jobs: list[Any] = [killers[0], Square(0, log, 0.5), Square(1, log), killers[1]]

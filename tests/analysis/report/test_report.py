@@ -14,15 +14,15 @@ import pytest
 from typer.testing import CliRunner
 
 from plumbline.analysis import Budget, CaseResult, ClaimResult, Outcome, Verdict, catalogue
+from plumbline.analysis.catalogue import errata
 from plumbline.analysis.commands import reporting
 from plumbline.analysis.commands.app import app
 from plumbline.analysis.drawing.figure import Figure
-from plumbline.analysis.errata import errata
 from plumbline.analysis.report import report_page
 from plumbline.analysis.report.gauge import excess, gauge, least_refuted
 from tests.reports import HOSTILE, OUTCOMES, picture, small_report
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 VOID = {"meta", "img", "input", "br", "rect", "line"}  # of those the page has; the last two close themselves
 
 
@@ -259,7 +259,7 @@ def test_a_figure_that_cannot_be_computed_is_named_and_the_page_is_written(run, 
         yield
 
     claim = catalogue()["multi-head-rank"]
-    broken = Figure("broken-figure", claim.family, "A caption.", "", (claim,), plan)
+    broken = Figure("broken-figure", claim.family, "A caption.", "", {claim: None}, plan)
     monkeypatch.setattr(reporting, "figures", lambda: {broken.name: broken})
     result = run("report", claim.name, "--store", "none", "--jobs", 1)
 

@@ -25,7 +25,7 @@ from plumbline.theory.memorization import NgramTask, geometric_law, lookup_table
 from plumbline.theory.reasoning import ReasoningTask
 from plumbline.theory.regression import RegressionTask, multi_step_optimum
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 TASK = RegressionTask(3, 9)
 BEST = LinearTransformer.from_algorithm(np.multiply.outer(multi_step_optimum(2, 3, 9).step_sizes, np.eye(3)))
 ENCODER = SequenceEncoder(2, 1, 1)
