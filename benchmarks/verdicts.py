@@ -1,4 +1,4 @@
-"""How often the verdict engine refutes what is true: simulated full catalogues, every claim true but barely.
+"""How often verdicts refute what is true: simulated full catalogues, every claim true but barely.
 
     python benchmarks/verdicts.py                     # 1,000 catalogues of the quick cases, some minutes
     python benchmarks/verdicts.py --catalogues 100
@@ -10,8 +10,9 @@ skewed as those of exponential draws; the success probability at the fraction cl
 (an identity, a bound, a witness) is judged once, on its own measurement. A refutation is repeated on fresh draws, as
 `check` does, and counts if it stands.
 
-Prints how many catalogues hold a false refutation, then the same for a reader who takes every verdict at the level
-0.001 without splitting it or repeating anything. Exits with 1 if more than one catalogue in a thousand is wrong.
+Prints how many catalogues hold a false refutation at the level of `check`, the same for all cases, then the same for a
+reader who takes every verdict at the level 0.001 and repeats nothing. Exits with 1 if more than one catalogue in a
+thousand is wrong.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ from plumbline.analysis import (
     Store,
 )
 from plumbline.analysis.catalogue import catalogue
-from plumbline.analysis.claims.check import FALSE_CONFIRMATION, FALSE_REFUTATIONS
 from plumbline.analysis.jobs.scheduler import drive
 from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.verdict.levels import FALSE_CONFIRMATION, FALSE_REFUTATION
 from plumbline.analysis.verdict.ordering import FIRST
 
 Draw = Callable[[np.random.Generator], Any]
+CARELESS = 1e-3
+"""The level of a reader who does not think of how many cases there are."""
 
 
 def evidence(store: str) -> dict[str, Evidence]:
@@ -108,7 +111,6 @@ def main() -> int:
     parser.add_argument("--store", default=".plumbline/store.sqlite")
     options = parser.parse_args()
     cases = evidence(options.store)
-    alpha = FALSE_REFUTATIONS / len(cases)
     draws = {name: draw for name, found in cases.items() if (draw := barely_true(found)) is not None}
 
     def refuted(name: str, measured: Any, level: float) -> bool:
@@ -116,21 +118,24 @@ def main() -> int:
         verdict = found.rule.judge(measured, found.predicted, alpha_refute=level, alpha_confirm=FALSE_CONFIRMATION)
         return verdict.outcome is Outcome.REFUTED
 
-    certain = [name for name in cases if name not in draws and refuted(name, cases[name].measured, alpha)]
-    print(f"{len(cases)} cases; {len(cases) - len(draws)} without chance, of which {len(certain)} are refuted")
+    certain = [name for name in cases if name not in draws and refuted(name, cases[name].measured, FALSE_REFUTATION)]
+    print(
+        f"{len(cases)} cases at the level {FALSE_REFUTATION:g}; {len(cases) - len(draws)} without chance, of which "
+        f"{len(certain)} are refuted"
+    )
     wrong, once, careless = 0, 0, 0
     for number in range(options.catalogues):
         rng = np.random.default_rng([options.seed, number])
         first = {name: draw(rng) for name, draw in draws.items()}
-        doubtful = [name for name, measured in first.items() if refuted(name, measured, alpha)]
-        standing = [name for name in doubtful if refuted(name, draws[name](rng), alpha)]
+        doubtful = [name for name, measured in first.items() if refuted(name, measured, FALSE_REFUTATION)]
+        standing = [name for name in doubtful if refuted(name, draws[name](rng), FALSE_REFUTATION)]
         once += bool(doubtful)
         wrong += bool(standing or certain)
-        careless += any(refuted(name, measured, FALSE_REFUTATIONS) for name, measured in first.items())
+        careless += any(refuted(name, measured, CARELESS) for name, measured in first.items())
     total = options.catalogues
     print(f"{len(draws)} cases simulated with the truth where each rule errs most often:")
     print(f"  catalogues with a false refutation: {wrong} of {total} ({once} before it was repeated on fresh draws)")
-    print(f"  the same with the level {FALSE_REFUTATIONS:g} for every case and nothing repeated: {careless} of {total}")
+    print(f"  the same with the level {CARELESS:g} for every case and nothing repeated: {careless} of {total}")
     return int(wrong > max(1, total // 1000))
 
 
