@@ -176,7 +176,7 @@ def witness() -> None:
 def experiments() -> None:
     """CPU time of experiments 1-6 at the published sizes, from one point in each corner."""
     from plumbline.analysis.budget import Budget
-    from plumbline.analysis.memorization.figures.training import published as figures
+    from plumbline.analysis.memorization.figures import published as figures
 
     total = 0.0
     for name in ("experiment_1", "experiment_2", "experiment_3", "experiment_5", "experiment_6"):

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from plumbline.analysis.budget import Budget, of_budget
 from plumbline.analysis.memorization import family
-from plumbline.analysis.memorization.jobs.training import Architecture, OptimalLowRank, TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.next_token_model import Architecture, TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.optimal_low_rank import OptimalLowRank
 from plumbline.analysis.sweeps.experiment import Measured, Unit
 from plumbline.models.training import Training
 from plumbline.theory.memorization import (
@@ -32,7 +33,7 @@ def law_of(name: Law, vocab_size: int, context_length: int, ratio: float, expone
     return uniform_law(vocab_size, context_length, support=max(1, vocab_size // 2), seed=seed)
 
 
-@family.experiment()
+@family.experiment(job=TrainNextTokenModel, fields=("head_dim", "layers", "init_scale", "samples", "precision"))
 def train_next_token_model(
     *,
     law: Law = "lookup",
@@ -43,18 +44,14 @@ def train_next_token_model(
     architecture: Architecture = "attention only",
     embed_dim: int = 3,
     heads: int = 4,
-    head_dim: int | None = None,
-    layers: int = 1,
     width: int = 32,
-    init_scale: float = 1.0,
-    samples: int = 0,
     optimizer: Literal["adam", "sgd", "lbfgs"] = "adam",
     steps: int | None = None,
     learning_rate: tuple[float | None, ...] = (None,),
-    precision: Literal["float64", "float32"] = "float64",
     runs: int,
     seed: int,
     budget: Budget,
+    **fields: Any,
 ) -> Unit:
     """Models trained on a next-token law: accuracy on look-up tables, otherwise divergence, exact over all contexts.
 
@@ -73,21 +70,17 @@ def train_next_token_model(
         architecture=architecture,
         embed_dim=embed_dim,
         heads=heads,
-        head_dim=head_dim,
-        layers=layers,
         width=width,
-        init_scale=init_scale,
         own_tables=law == "lookup",
-        samples=samples,
         training=Training(optimizer=optimizer, steps=count, learning_rate=rates, record_every=count, **halve),
         runs=runs * len(rates),
         seed=seed,
-        precision=precision,
+        **fields,
     )
     if law == "lookup":
         bound = None
-        if architecture == "attention only" and layers == 1:
-            bound = accuracy_lower_bound(heads, head_dim or embed_dim, embed_dim, vocab_size, context_length)
+        if architecture == "attention only" and job.layers == 1:
+            bound = accuracy_lower_bound(heads, job.head_dim or embed_dim, embed_dim, vocab_size, context_length)
 
         def accuracies(trained: dict[str, Any]) -> Measured:
             return Measured(trained["outcomes"], trained["steps"], trained["accuracies"], 0.0, bound)

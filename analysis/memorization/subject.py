@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plumbline.analysis.memorization import family
-from plumbline.analysis.memorization.claims.capacity import RANK_TOLERANCE
+from plumbline.analysis.memorization.claims.capacity import numerical_rank
 from plumbline.analysis.subject.model_report import (
     Finding,
     ModelClaim,
@@ -144,7 +144,7 @@ class _ModelReading:
             return None
         with torch.no_grad():
             z = self.model.attention_features(torch.as_tensor(self.contexts)).numpy()  # type: ignore[operator]
-        return numerical_rank(z)
+        return numerical_rank(unit_columns(z))
 
     def references(self) -> list[Reference]:
         best, rank = self.optimum, self.model.embed_dim
@@ -161,6 +161,7 @@ class _ModelReading:
 
     def findings(self) -> list[Finding]:
         task, total = self.task, int(self.possible.sum())
+        centred = self.logits - self.logits.mean(1, keepdims=True)
         what = "contexts stored" if self.deterministic else "contexts with the likeliest token on top"
         found = [
             Finding(what, self.stored),
@@ -168,7 +169,7 @@ class _ModelReading:
             Finding("accuracy", self.accuracy),
             Finding("largest possible accuracy", float(task.prior @ task.conditional.max(axis=1))),
             Finding("cross-entropy in nats", self.divergence.value + conditional_entropy(task)),
-            Finding("rank of the centred logits", numerical_rank(self.logits - self.logits.mean(1, keepdims=True))),
+            Finding("rank of the centred logits", numerical_rank(unit_columns(centred))),
         ]
         if self.capacity is not None:
             found.append(Finding("capacity", self.capacity))
@@ -185,13 +186,11 @@ class _ModelReading:
             return float(skip.accuracy(self.task))
 
 
-def numerical_rank(matrix: np.ndarray) -> int:
-    """Singular values above `RANK_TOLERANCE` of the largest, after columns are brought to length one."""
+def unit_columns(matrix: np.ndarray) -> np.ndarray:
+    """Columns brought to length one, before their rank is counted; those of zeros stay."""
     lengths = np.linalg.norm(matrix, axis=0)
-    if not lengths.max(initial=0.0):
-        return 0
-    values = np.linalg.svd(matrix / np.where(lengths > 0, lengths, 1.0), compute_uv=False)
-    return int((values > RANK_TOLERANCE * values[0]).sum())
+    scaled: np.ndarray = matrix / np.where(lengths > 0, lengths, 1.0)
+    return scaled
 
 
 def _claims(reading: _ModelReading) -> list[ModelClaim]:

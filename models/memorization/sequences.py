@@ -67,6 +67,24 @@ def sample_sequences(
     return tokens[:length].mT.contiguous()
 
 
+def empirical_law(task: NgramTask, batch: int, *, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Return the frequencies (N^S, N) of context and next token in a batch of sequences, laid out as `joint_law`.
+
+    A cross-entropy with them is that of the batch.
+
+    Args:
+        task, batch, generator: As in `sample_sequences`.
+        dtype: float32 or float64.
+    """
+    n, length = task.vocab_size, task.context_length
+    tokens = sample_sequences(task, batch, length + 1, generator=generator)
+    index = torch.zeros_like(tokens[:, 0])
+    for position in range(length):
+        index = index * n + tokens[:, position]
+    counts = torch.bincount(tokens[:, -1] * n**length + index, minlength=n ** (length + 1))
+    return (counts.reshape(n, n**length).to(dtype) / batch).mT
+
+
 def _cumulative(rows: np.ndarray, device: torch.device) -> Tensor:
     """Cumulative sums of rows; from the last possible outcome on they are infinite, so that rounding adds no other."""
     sums = np.cumsum(rows, axis=1)

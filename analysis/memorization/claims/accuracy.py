@@ -12,7 +12,7 @@ from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.cases import Sizes
 from plumbline.analysis.memorization.claims.capacity import DANA
 from plumbline.analysis.memorization.jobs.constructions import ConstructedAccuracy
-from plumbline.analysis.memorization.jobs.training import TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.next_token_model import TrainNextTokenModel
 from plumbline.analysis.verdict import BoundForAll, Expectation
 from plumbline.models.training import Training
 from plumbline.theory.memorization import (

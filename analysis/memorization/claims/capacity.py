@@ -12,11 +12,7 @@ from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.cases import Sizes
-from plumbline.analysis.memorization.jobs.constructions import (
-    StoreContexts,
-    attention_features,
-    contexts_with_last_tokens,
-)
+from plumbline.analysis.memorization.jobs.constructions import StoreContexts, contexts_with_last_tokens
 from plumbline.analysis.verdict import AtMost, BoundExists, BoundForAll, Identity
 from plumbline.theory.memorization import attention_only_capacity, multi_head_capacity, published_capacity
 
@@ -28,14 +24,18 @@ RANK_TOLERANCE = 1e-10
 DRAWS = 4
 
 
-def numerical_rank(sizes: Sizes, contexts: np.ndarray, seed: int) -> int:
+def numerical_rank(matrix: np.ndarray) -> int:
+    """Singular values above `RANK_TOLERANCE` of the largest."""
+    values = np.linalg.svd(matrix, compute_uv=False)
+    return int((values > RANK_TOLERANCE * values[0]).sum())
+
+
+def generic_feature_rank(sizes: Sizes, contexts: np.ndarray, seed: int) -> int:
     """Largest rank of the softmax features of contexts over a few random weights."""
-    ranks = []
-    for draw in range(DRAWS):
-        z = attention_features(*sizes.layer, contexts, seed=DRAWS * seed + draw)
-        values = np.linalg.svd(z, compute_uv=False)
-        ranks.append(int((values > RANK_TOLERANCE * values[0]).sum()))
-    return max(ranks)
+    from plumbline.models.memorization.random_features import random_features
+
+    seeds = range(DRAWS * seed, DRAWS * (seed + 1))
+    return max(numerical_rank(random_features(*sizes.layer, contexts, seed=draw)) for draw in seeds)
 
 
 def ending_in(sizes: Sizes, last_tokens: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def _rank_evidence(grid: list[tuple[Sizes, int]], seed: int, rivals: Sequence[Ca
     wrong: list[list[int]] = [[] for _ in rivals]
     for sizes, last in grid:
         contexts = ending_in(sizes, last)
-        measured.append(numerical_rank(sizes, contexts, seed))
+        measured.append(generic_feature_rank(sizes, contexts, seed))
         predicted.append(attention_only_capacity(*sizes.layer, contexts=len(contexts), last_tokens=last))
         for formula, values in zip(rivals, wrong, strict=True):
             values.append(min(len(contexts), formula(sizes)))
@@ -166,14 +166,15 @@ def compressed_capacity_is_attained(sizes: Sizes, budget: Budget, seed: int) -> 
     ),
 )
 def no_more_with_frozen_features(sizes: Sizes, budget: Budget, seed: int) -> Evidence:
+    from plumbline.models.memorization.random_features import random_features
+
     rng = np.random.default_rng(seed)
     count = sizes.capacity + 1
     ranks, left_over = [], []
     for attempt in range(30):
         contexts = contexts_with_last_tokens(rng, sizes.vocab_size, sizes.context_length, count, sizes.embed_dim)
-        z = attention_features(*sizes.layer, contexts, seed=30 * seed + attempt)
-        values = np.linalg.svd(z, compute_uv=False)
-        ranks.append(int((values > RANK_TOLERANCE * values[0]).sum()))
+        z = random_features(*sizes.layer, contexts, seed=30 * seed + attempt)
+        ranks.append(numerical_rank(z))
         targets = rng.normal(size=(count, sizes.embed_dim))
         solution = np.linalg.lstsq(z.T, targets, rcond=None)[0]
         left_over.append(np.sum((z.T @ solution - targets) ** 2) / np.sum(targets**2))
@@ -261,8 +262,7 @@ def multi_head_rank(case: tuple[int, tuple[int, ...]], budget: Budget, seed: int
         scores = rng.normal(size=(400, width)) @ rng.normal(size=(heads, width, width)) @ keys.T / width
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        values = np.linalg.svd(np.concatenate(list(weights), axis=1), compute_uv=False)
-        ranks.append(int((values > RANK_TOLERANCE * values[0]).sum()))
+        ranks.append(numerical_rank(np.concatenate(list(weights), axis=1)))
     return Evidence(
         rule=Identity(exact=True),
         measured=ranks,

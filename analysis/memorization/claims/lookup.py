@@ -6,7 +6,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import entr
 
 from plumbline.analysis.budget import Budget, by_budget
@@ -14,9 +13,8 @@ from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.cases import noisy_lookup_law
 from plumbline.analysis.memorization.claims.capacity import DANA
-from plumbline.analysis.memorization.jobs.training import TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.next_token_model import TrainNextTokenModel
 from plumbline.analysis.verdict import BoundForAll, Identity
-from plumbline.models.memorization import SequenceEncoder
 from plumbline.models.training import Training
 from plumbline.theory.memorization import (
     NgramTask,
@@ -49,6 +47,10 @@ def label_masses(law: NgramTask) -> np.ndarray:
     cases=by_budget({"N=5": 5, "N=8": 8}, {"N=50": 50}),
 )
 def circle(vocab_size: int, budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.memorization import SequenceEncoder
+
     n = vocab_size
     law = lookup_table(n, 1, seed=seed)
     # From nearly uniform to a divergence of 1e-6; and the scale at which a given divergence is reached.

@@ -12,7 +12,8 @@ from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.cases import gaussian_law, low_rank_law
 from plumbline.analysis.memorization.claims.capacity import DANA
-from plumbline.analysis.memorization.jobs.training import OptimalLowRank, TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.next_token_model import TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.optimal_low_rank import OptimalLowRank
 from plumbline.analysis.verdict import BoundForAll, GlobalMinimum, Identity, Runs
 from plumbline.models.training import Training
 from plumbline.theory.memorization import (

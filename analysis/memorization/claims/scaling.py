@@ -11,7 +11,7 @@ from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.claims.capacity import DANA
-from plumbline.analysis.memorization.jobs.training import Architecture, TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.next_token_model import Architecture, TrainNextTokenModel
 from plumbline.analysis.verdict import BoundForAll
 from plumbline.models.training import Training
 from plumbline.theory.memorization import lookup_table

@@ -15,7 +15,7 @@ from plumbline.analysis.memorization.claims.scaling import (
     quadratic_by_shared_compression,
     quadratic_in_dimension,
 )
-from plumbline.analysis.memorization.jobs.training import TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.next_token_model import TrainNextTokenModel
 from plumbline.models.training import Training
 from plumbline.theory.memorization import (
     accuracy_lower_bound,

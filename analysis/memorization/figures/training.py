@@ -19,7 +19,8 @@ from plumbline.analysis.memorization.claims.low_rank import (
     optimum_decreases_with_rank,
 )
 from plumbline.analysis.memorization.jobs.constructions import StoreContexts
-from plumbline.analysis.memorization.jobs.training import OptimalLowRank, TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.next_token_model import TrainNextTokenModel
+from plumbline.analysis.memorization.jobs.optimal_low_rank import OptimalLowRank
 from plumbline.models.training import Training
 from plumbline.theory.memorization import (
     accuracy_lower_bound,

@@ -6,18 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from plumbline.models.memorization import AttentionOnlyTransformer, memorizing_transformer
-from plumbline.models.training.draws import generator
+from plumbline.analysis.jobs.job import TorchJob
 from plumbline.theory.memorization import NgramTask, attention_only_capacity, distribution_bound, optimal_low_rank
-
-# Weights this large make attention neither uniform nor a hard choice, so that features are far from dependent.
-FEATURE_SCALE = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreContexts:
+class StoreContexts(TorchJob):
     """Witnesses: as many contexts as the capacity allows, drawn at random with random labels, stored exactly.
 
     Args:
@@ -40,7 +35,8 @@ class StoreContexts:
 
     def run(self) -> dict[str, Any]:
         """Return the number of contexts stored, accuracy, condition and margin of each table."""
-        torch.set_num_threads(1)
+        from plumbline.models.memorization import memorizing_transformer
+
         n, length = self.vocab_size, self.context_length
         count = self.contexts or attention_only_capacity(self.heads, self.head_dim, self.embed_dim, n, length)
         rng = np.random.default_rng(self.seed)
@@ -81,7 +77,7 @@ def contexts_with_last_tokens(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConstructedAccuracy:
+class ConstructedAccuracy(TorchJob):
     """Accuracies on many random look-up tables of transformers that store T_0 contexts of each.
 
     One set of random attention weights serves all tables: the readout that stores the labels of T_0 contexts is
@@ -104,7 +100,6 @@ class ConstructedAccuracy:
 
     def run(self) -> dict[str, Any]:
         """Return mean accuracies (batches,), and accuracies of tables: random, adversarial, and by a constant."""
-        torch.set_num_threads(1)
         n, length = self.vocab_size, self.context_length
         stored, readout = self._readout()
         angles = 2 * np.pi * np.arange(n) / n
@@ -133,42 +128,17 @@ class ConstructedAccuracy:
         """Indices (T_0,) of contexts with independent features, and Z_M⁺ Z (T_0, N^S)."""
         from scipy.linalg import qr
 
+        from plumbline.models.memorization.random_features import random_features
+
         n, length = self.vocab_size, self.context_length
-        features = attention_features(self.heads, self.head_dim, self.embed_dim, n, length, seed=self.seed)
+        features = random_features(self.heads, self.head_dim, self.embed_dim, n, length, seed=self.seed)
         capacity = attention_only_capacity(self.heads, self.head_dim, self.embed_dim, n, length)
         stored = np.sort(qr(features, mode="r", pivoting=True)[1][:capacity])
         return stored, np.linalg.lstsq(features[:, stored], features, rcond=None)[0]
 
 
-def attention_features(
-    heads: int,
-    head_dim: int,
-    embed_dim: int,
-    vocab_size: int,
-    context_length: int,
-    contexts: np.ndarray | None = None,
-    *,
-    seed: int,
-) -> np.ndarray:
-    """Features Z (d + H d_h, T) of contexts, by default of all, with random weights; columns of length one."""
-    if contexts is None:
-        contexts = np.indices((vocab_size,) * context_length).reshape(context_length, -1).T
-    model = AttentionOnlyTransformer(
-        vocab_size,
-        context_length,
-        heads,
-        head_dim,
-        embed_dim,
-        init_scale=FEATURE_SCALE,
-        generator=generator(seed, 0, 0),
-    )
-    with torch.no_grad():
-        features = model.attention_features(torch.as_tensor(contexts)).numpy().T
-    return features / np.linalg.norm(features, axis=0)
-
-
 @dataclass(frozen=True, kw_only=True)
-class StoreDistribution:
+class StoreDistribution(TorchJob):
     """Transformers that equal the best sequence encoder of their width on as many contexts as they can store.
 
     Args:
@@ -187,7 +157,10 @@ class StoreDistribution:
 
     def run(self) -> dict[str, Any]:
         """Return, for each law, logit error, divergences of transformer and encoder, and the bound."""
-        torch.set_num_threads(1)
+        import torch
+
+        from plumbline.models.memorization import memorizing_transformer
+
         rows = []
         for table in range(self.tables):
             law = replace(self.task, seed=self.task.seed + table)
