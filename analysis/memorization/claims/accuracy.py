@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from plumbline.analysis.memorization.cases import Sizes
 from plumbline.analysis.memorization.claims.capacity import DANA
 from plumbline.analysis.memorization.jobs.constructions import ConstructedAccuracy
 from plumbline.analysis.memorization.jobs.next_token_model import TrainNextTokenModel
+from plumbline.analysis.memorization.published import experiment_point, first_experiment
 from plumbline.analysis.verdict import BoundForAll, Expectation
 from plumbline.models.training import Training
 from plumbline.theory.memorization import (
@@ -33,20 +36,6 @@ CONSTRUCTED = by_budget(
     {"N=4, S=3, d=d_h=3, H=6": Sizes(vocab_size=4, context_length=3, heads=6, head_dim=3, embed_dim=3)},
     {"N=20, S=2, d=d_h=5, H=16": Sizes(vocab_size=20, heads=16, head_dim=5, embed_dim=5)},
 )
-TRAINED = by_budget({"N=10, d=d_h=2": (10, 2)}, {"N=14, d=d_h=3": (14, 3)}, {"N=20, d=d_h=2": (20, 2)})
-
-
-def constructed(sizes: Sizes, budget: Budget, seed: int) -> ConstructedAccuracy:
-    """Transformers that store T₀ contexts of each of many random tables."""
-    return ConstructedAccuracy(
-        vocab_size=sizes.vocab_size,
-        context_length=sizes.context_length,
-        heads=sizes.heads,
-        head_dim=sizes.head_dim,
-        embed_dim=sizes.embed_dim,
-        batches=20 if budget is Budget.QUICK else 40,
-        seed=seed,
-    )
 
 
 def trained_on_tables(vocab_size: int, dim: int, heads: int, budget: Budget, seed: int) -> TrainNextTokenModel:
@@ -60,6 +49,59 @@ def trained_on_tables(vocab_size: int, dim: int, heads: int, budget: Budget, see
         own_tables=True,
         training=Training(optimizer="adam", steps=steps, learning_rate=0.1, halve_every=steps // 4, record_every=steps),
         runs={Budget.QUICK: 6, Budget.STANDARD: 10, Budget.PAPER: 20}[budget],
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True)
+class HeadsCase:
+    """Transformers of one dimension d = d_h with several numbers of heads, trained on random tables.
+
+    Args:
+        vocab_size, dim, heads: N, d and every H.
+        published: Whether they are the code's architecture, trained as in the published experiments.
+    """
+
+    vocab_size: int
+    dim: int
+    heads: tuple[int, ...] = HEADS
+    published: bool = False
+
+    def jobs(self, budget: Budget, seed: int) -> list[TrainNextTokenModel]:
+        """One training for each number of heads."""
+        n, dim = self.vocab_size, self.dim
+        if not self.published:
+            return [trained_on_tables(n, dim, heads, budget, seed) for heads in self.heads]
+        sizes: dict[str, Any] = {"vocab_size": n, "architecture": "compressed", "embed_dim": dim}
+        return [experiment_point(budget, seed, heads=heads, **sizes) for heads in self.heads]
+
+
+TRAINED = by_budget(
+    {"N=10, d=d_h=2": HeadsCase(10, 2)}, {"N=14, d=d_h=3": HeadsCase(14, 3)}, {"N=20, d=d_h=2": HeadsCase(20, 2)}
+)
+
+
+def experiment_1_label(budget: Budget) -> str:
+    """The curve of experiment 1 in the smallest dimension, as its figure draws it."""
+    n, dims, heads = first_experiment(budget)
+    return f"experiment 1: N={n}, d=d_h={dims[0]}, H={', '.join(map(str, heads))}"
+
+
+def trained_cases(budget: Budget) -> Mapping[str, HeadsCase]:
+    """Small tables, and one curve of experiment 1."""
+    n, dims, heads = first_experiment(budget)
+    return {**TRAINED(budget), experiment_1_label(budget): HeadsCase(n, dims[0], heads, published=True)}
+
+
+def constructed(sizes: Sizes, budget: Budget, seed: int) -> ConstructedAccuracy:
+    """Transformers that store T₀ contexts of each of many random tables."""
+    return ConstructedAccuracy(
+        vocab_size=sizes.vocab_size,
+        context_length=sizes.context_length,
+        heads=sizes.heads,
+        head_dim=sizes.head_dim,
+        embed_dim=sizes.embed_dim,
+        batches=20 if budget is Budget.QUICK else 40,
         seed=seed,
     )
 
@@ -125,15 +167,15 @@ def guaranteed_on_every_table(sizes: Sizes, budget: Budget, seed: int) -> Any:
         "parameter count": "T = S + 2N + 4 d_h H contexts stored, as many as there are parameters for each dimension "
         "of the targets: more than training reaches"
     },
-    cases=TRAINED,
+    cases=trained_cases,
 )
-def trained_above_the_bound(case: tuple[int, int], budget: Budget, seed: int) -> Any:
-    n, dim = case
-    results = yield [trained_on_tables(n, dim, heads, budget, seed) for heads in HEADS]
+def trained_above_the_bound(case: HeadsCase, budget: Budget, seed: int) -> Any:
+    n, dim = case.vocab_size, case.dim
+    results = yield case.jobs(budget, seed)
     means = np.array([result["accuracies"].mean() for result in results])
-    bounds = np.array([accuracy_lower_bound(heads, dim, dim, n, 2) for heads in HEADS])
-    counted = [dimension_upper_bound(attention_only_parameters(heads, dim, dim, n, 2), dim) for heads in HEADS]
-    ratios = ", ".join(f"{heads}: {ratio:.2f}" for heads, ratio in zip(HEADS, means / bounds, strict=True))
+    bounds = np.array([accuracy_lower_bound(heads, dim, dim, n, 2) for heads in case.heads])
+    counted = [dimension_upper_bound(attention_only_parameters(heads, dim, dim, n, 2), dim) for heads in case.heads]
+    ratios = ", ".join(f"{heads}: {ratio:.2f}" for heads, ratio in zip(case.heads, means / bounds, strict=True))
     return Evidence(
         # A mean over tables against an expectation over tables: training exceeds the bound by ten times the scatter.
         rule=BoundForAll("lower", numerical_error=0.0),
@@ -151,13 +193,13 @@ def trained_above_the_bound(case: tuple[int, int], budget: Budget, seed: int) ->
     rule=BoundForAll,
     status="as published",
     rivals={"parameter count": "4 (1 − 1/N) d_h/N^S: a context for every d parameters of the head"},
-    cases=TRAINED,
+    cases=trained_cases,
 )
-def slope_above_the_bound(case: tuple[int, int], budget: Budget, seed: int) -> Any:
-    n, dim = case
-    results = yield [trained_on_tables(n, dim, heads, budget, seed) for heads in HEADS]
+def slope_above_the_bound(case: HeadsCase, budget: Budget, seed: int) -> Any:
+    n, dim = case.vocab_size, case.dim
+    results = yield case.jobs(budget, seed)
     means = np.array([result["accuracies"].mean() for result in results])
-    slope = np.polyfit(HEADS, means, 1)[0]
+    slope = np.polyfit(case.heads, means, 1)[0]
     bound = (1 - 1 / n) * dim / n**2
     return Evidence(
         rule=BoundForAll("lower", numerical_error=0.0),

@@ -87,9 +87,17 @@ def _published(sizes: Sizes) -> int:
             "N=10, S=2, d=d_h=2, H=20": Sizes(vocab_size=10, heads=20, head_dim=2, embed_dim=2),
             "N=6, S=3, d=4, d_h=3, H=20": Sizes(vocab_size=6, context_length=3, heads=20, head_dim=3, embed_dim=4),
             "N=5, S=5 > d=3, d_h=2, H=30": Sizes(vocab_size=5, context_length=5, heads=30, head_dim=2, embed_dim=3),
+            "N=10, S=2, d=d_h=2, H=49: the whole table": Sizes(vocab_size=10, heads=49, head_dim=2, embed_dim=2),
+            "N=6, S=2, d=d_h=3, H=9": Sizes(vocab_size=6, heads=9, head_dim=3, embed_dim=3),
         },
-        {"N=50, S=2, d=d_h=10, H=31": Sizes(vocab_size=50, heads=31, head_dim=10, embed_dim=10)},
-        {"N=50, S=2, d=d_h=10, H=249: the whole table": Sizes(vocab_size=50, heads=249, head_dim=10, embed_dim=10)},
+        {
+            "N=50, S=2, d=d_h=10, H=31": Sizes(vocab_size=50, heads=31, head_dim=10, embed_dim=10),
+            "N=10, S=2, d=d_h=4, H=22": Sizes(vocab_size=10, heads=22, head_dim=4, embed_dim=4),
+        },
+        {
+            "N=50, S=2, d=d_h=10, H=249: the whole table": Sizes(vocab_size=50, heads=249, head_dim=10, embed_dim=10),
+            "N=20, S=2, d=d_h=10, H=36": Sizes(vocab_size=20, heads=36, head_dim=10, embed_dim=10),
+        },
     ),
 )
 def capacity_is_attained(sizes: Sizes, budget: Budget, seed: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.memorization import family
 from plumbline.analysis.memorization.claims.capacity import DANA
 from plumbline.analysis.memorization.jobs.next_token_model import Architecture, TrainNextTokenModel
+from plumbline.analysis.memorization.published import experiment_point, second_experiment
 from plumbline.analysis.verdict import BoundForAll
 from plumbline.models.training import Training
 from plumbline.theory.memorization import lookup_table
@@ -21,11 +23,21 @@ SCHEDULE = Training(optimizer="adam", steps=160, learning_rate=0.05, halve_every
 
 @dataclass(frozen=True)
 class ScalingCase:
-    """A vocabulary, an embedding dimension and a number of heads, small enough that not all is stored."""
+    """A vocabulary, an embedding dimension and a number of heads, small enough that not all is stored.
+
+    ``published``: whether they train as in the published experiments.
+    """
 
     vocab_size: int
     dim: int
     heads: int
+    published: bool = False
+
+    @property
+    def head_dims(self) -> tuple[int, int, int]:
+        """Three equidistant sizes: 1, the middle, and the largest odd one up to d."""
+        middle = (self.dim + 1) // 2
+        return 1, middle, 2 * middle - 1
 
 
 def trained(
@@ -45,10 +57,6 @@ def trained(
     )
 
 
-def _head_dims(case: ScalingCase) -> tuple[int, int, int]:
-    return 1, (case.dim + 1) // 2, case.dim
-
-
 def _curvature(results: list[Any]) -> float:
     """Middle of the ends less the middle value, over the rise, of mean accuracies at three equidistant sizes."""
     low, middle, high = (result["accuracies"].mean() for result in results)
@@ -56,8 +64,9 @@ def _curvature(results: list[Any]) -> float:
 
 
 def _parabola(case: ScalingCase) -> float:
-    """The same of a parabola a d_h² + b: (d − 1)/(4 (d + 1))."""
-    return (case.dim - 1) / (4 * (case.dim + 1))
+    """The same of a parabola a d_h² + b up to d_h = D: (D − 1)/(4 (D + 1))."""
+    largest = case.head_dims[-1]
+    return (largest - 1) / (4 * (largest + 1))
 
 
 HEAD_DIMENSIONS = by_budget(
@@ -67,13 +76,31 @@ HEAD_DIMENSIONS = by_budget(
 )
 
 
+def experiment_2_label(budget: Budget) -> str:
+    """Experiment 2 as its figure draws it, at three of its head dimensions."""
+    n, d, heads, _ = second_experiment(budget)
+    sizes = ScalingCase(n, d, heads).head_dims
+    return f"experiment 2: N={n}, d={d}, H={heads}, d_h={', '.join(map(str, sizes))}"
+
+
+def with_experiment_2(budget: Budget) -> Mapping[str, ScalingCase]:
+    """The cases that are not saturated, and experiment 2."""
+    n, d, heads, _ = second_experiment(budget)
+    return {**HEAD_DIMENSIONS(budget), experiment_2_label(budget): ScalingCase(n, d, heads, published=True)}
+
+
 def _both_architectures(case: ScalingCase, budget: Budget, seed: int) -> Any:
     """Curvatures of the paper's architecture and of its code."""
-    jobs = {
-        name: [trained(case.vocab_size, case.dim, case.heads, size, name, budget, seed) for size in _head_dims(case)]
-        for name in ("attention only", "compressed")
-    }
-    results = yield jobs["attention only"] + jobs["compressed"]
+    n, dim, heads = case.vocab_size, case.dim, case.heads
+
+    def job(architecture: Architecture, head_dim: int) -> TrainNextTokenModel:
+        if not case.published:
+            return trained(n, dim, heads, head_dim, architecture, budget, seed)
+        sizes: dict[str, Any] = {"embed_dim": dim, "heads": heads, "head_dim": head_dim}
+        return experiment_point(budget, seed, vocab_size=n, architecture=architecture, **sizes)
+
+    architectures: tuple[Architecture, ...] = ("attention only", "compressed")
+    results = yield [job(name, size) for name in architectures for size in case.head_dims]
     return _curvature(results[:3]), _curvature(results[3:])
 
 
@@ -89,7 +116,7 @@ def _both_architectures(case: ScalingCase, budget: Budget, seed: int) -> Any:
         "the published code": "the same measurement with one compression shared by all heads",
         "linear": "a curvature within a tenth of none: what the published text says of its figure",
     },
-    cases=HEAD_DIMENSIONS,
+    cases=with_experiment_2,
 )
 def concave_in_head_dimension(case: ScalingCase, budget: Budget, seed: int) -> Any:
     paper, code = yield from _both_architectures(case, budget, seed)

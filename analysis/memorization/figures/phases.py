@@ -17,9 +17,14 @@ from plumbline.analysis.sweeps.sweep import plan_sweep
 from plumbline.theory.memorization import attention_only_capacity
 
 
+def _upper_corner(budget: Budget) -> str:
+    """The widest heads, as many as are drawn below the capacity line."""
+    return of_budget(budget, "N=6, S=2, d=d_h=3, H=9", "N=10, S=2, d=d_h=4, H=22", "N=20, S=2, d=d_h=10, H=36")
+
+
 @family.figure(
     caption="Stored share of a look-up table over heads and head dimension, with the capacity line.",
-    claims={capacity_is_attained: "N=10, S=2, d=d_h=2, H=20"},
+    claims={capacity_is_attained: _upper_corner},
 )
 def storage_phases(budget: Budget, seed: int) -> Any:
     n, dim = of_budget(budget, (6, 3), (10, 4), (20, 10))

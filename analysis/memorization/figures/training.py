@@ -57,7 +57,7 @@ def _in_training(budget: Budget, seed: int, **options: Any) -> TrainNextTokenMod
 @family.figure(
     caption="Training on a noisy law: divergence between the uniform predictor and the optimum.",
     published="training-dynamics notebook of 2411.10115",
-    claims={no_model_below_the_low_rank_bound: "geometric law, N=4, d=2"},
+    claims={no_model_below_the_low_rank_bound: None},
 )
 def training_divergence(budget: Budget, seed: int) -> Any:
     law = geometric_law(of_budget(budget, 8, 16, 50), 2, ratio=0.5, seed=seed)
@@ -85,7 +85,7 @@ def training_divergence(budget: Budget, seed: int) -> Any:
 @family.figure(
     caption="Training on a look-up table: accuracy above the bounds, published and corrected.",
     published="training-dynamics notebook of 2411.10115",
-    claims={trained_above_the_bound: "N=10, d=d_h=2"},
+    claims={trained_above_the_bound: None},
 )
 def training_accuracy(budget: Budget, seed: int) -> Any:
     n = of_budget(budget, 12, 20, 50)
@@ -173,7 +173,10 @@ def divergence_against_rank(budget: Budget, seed: int) -> Any:
 
 @family.figure(
     caption="The capacity staircase: bound, witnesses that attain it, and training.",
-    claims={capacity_is_attained: "N=10, S=2, d=d_h=2, H=20", trained_above_the_bound: "N=10, d=d_h=2"},
+    claims={
+        capacity_is_attained: "N=10, S=2, d=d_h=2, H=49: the whole table",
+        trained_above_the_bound: "N=10, d=d_h=2",
+    },
 )
 def capacity_staircase(budget: Budget, seed: int) -> Any:
     n, dim = 10, 2

@@ -63,13 +63,11 @@ class TrainNextTokenModel(TrainingJob):
     def module(self, run: int) -> NextTokenModel:
         from plumbline.models import memorization as models
 
-        sizes: tuple[int, ...] = self.task.vocab_size, self.task.context_length
-        common: dict[str, Any] = {
-            "init_scale": self.init_scale, "generator": self.start(run), "dtype": self.dtype,
-        }  # fmt: skip
+        n, length, dim = self.task.vocab_size, self.task.context_length, self.embed_dim
+        common: dict[str, Any] = {"init_scale": self.init_scale, "generator": self.start(run), "dtype": self.dtype}
         if self.architecture == "sequence encoder":
-            return models.SequenceEncoder(*sizes, self.embed_dim, **common)
-        sizes += self.heads, self.head_dim or self.embed_dim, self.embed_dim
+            return models.SequenceEncoder(n, length, dim, **common)
+        sizes = n, length, self.heads, self.head_dim or dim, dim
         if self.architecture == "attention only":
             return models.AttentionOnlyTransformer(*sizes, **common)
         if self.architecture == "compressed":
@@ -86,8 +84,10 @@ class TrainNextTokenModel(TrainingJob):
         return kind(law, dtype=self.dtype, samples=self.samples, draws=partial(self.training.draws, self.seed))
 
     def read(self, ensemble: Ensemble, trained: Trained, objective: CrossEntropy) -> dict[str, Any]:
-        """Exact ``divergences`` and ``accuracies`` (runs,), ``curve_divergences`` (K, runs) and, where they are
-        recorded, ``curve_accuracies``; a curve of sampled sequences is off by how much their cross-entropy is.
+        """Add ``divergences`` and ``accuracies`` (runs,), exact over all contexts, and along the curve (K, runs).
+
+        The loss is a cross-entropy: ``curve_divergences`` is less by the entropy of the law, and as noisy with
+        ``samples``. ``curve_accuracies`` is there where it was asked for, and exact.
         """
         curves = {f"curve_{name}": values for name, values in trained.curve.observed.items()}
         entropies = np.array([conditional_entropy(law) for law in objective.laws])
