@@ -373,6 +373,7 @@ MUTATIONS = [
         ("<= uniform", "< uniform"),
         ("1 << (size - 1).bit_length()", "1 << (size - 1).bit_length() >> 2"),
         ("sums >= sums[:, -1:]", "sums > sums[:, -1:]"),
+        ("index = index * n + tokens[:, position]", "index = index + n * tokens[:, position]"),
     ),
     *of(
         "models/memorization/witness",

@@ -84,7 +84,7 @@ TRAINED = by_budget(
 def experiment_1_label(budget: Budget) -> str:
     """The curve of experiment 1 in the smallest dimension, as its figure draws it."""
     n, dims, heads = first_experiment(budget)
-    return f"experiment 1: N={n}, d=d_h={dims[0]}, H={', '.join(map(str, heads))}"
+    return f"experiment 1: N={n}, d=d_h={dims[0]}, H={heads[0]} to {heads[-1]}"
 
 
 def trained_cases(budget: Budget) -> Mapping[str, HeadsCase]:
