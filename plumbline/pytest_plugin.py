@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).with_name("__init__.py")
 """Collecting this file collects the catalogue."""
-SESSION = pytest.StashKey["Session"]()
+SESSION = pytest.StashKey[Any]()
 RESULTS = pytest.StashKey[dict[str, "ClaimResult"]]()
 COLLECTED = pytest.StashKey[set[str]]()
 
