@@ -22,7 +22,7 @@ INITIAL_STREAM = 2**31
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob(TorchJob):
-    """An ensemble trained on an objective; a family writes `module`, `objective` and `read`.
+    """An ensemble trained on an objective; a family writes `module`, `minimised` and `read`.
 
     The description is free of torch, which is imported where something is computed.
 
@@ -46,8 +46,8 @@ class TrainingJob(TorchJob):
         """The model of a run with its initial weights."""
         raise NotImplementedError
 
-    def objective(self, ensemble: Ensemble) -> Objective:
-        """What is minimised, as `train` takes it.
+    def minimised(self, ensemble: Ensemble) -> Objective:
+        """The objective, as `train` takes it.
 
         Where it has a method ``observe``, that is shown the recorded steps, as `train` does.
         """
@@ -84,7 +84,7 @@ class TrainingJob(TorchJob):
         from plumbline.models.training.trainer import train
 
         ensemble = Ensemble([self.module(run) for run in range(self.runs)], dtype=self.dtype)
-        objective = self.objective(ensemble)
+        objective = self.minimised(ensemble)
         trained = train(
             ensemble,
             objective,
