@@ -10,8 +10,9 @@ from plumbline.analysis.budget import Budget
 from plumbline.analysis.claims.claim import Claim
 from plumbline.analysis.drawing.data import FigureData
 
-Drawn = str | tuple[str, ...] | Callable[[Budget], str] | None
-"""The case of a claim that a figure draws: its label, several, one that depends on the budget, or none."""
+Labels = str | tuple[str, ...] | None
+Drawn = Labels | Callable[[Budget], Labels]
+"""The case of a claim that a figure draws: its label, several, or none; or what depends on the budget."""
 
 
 @dataclass(frozen=True, eq=False)
