@@ -94,7 +94,7 @@ def make_experiment(
     """The experiment of a function; see `Family.experiment`."""
     keys = keys_of(function, GIVEN)
     if job is not None:
-        own = keys_of(job, ())
+        own = keys_of(job, set(inspect.signature(job).parameters) - set(fields))
         keys |= {name: own[name] for name in fields}
     summary = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]
     return Experiment(function.__name__.replace("_", "-"), family, summary, keys, alike, function)
