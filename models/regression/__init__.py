@@ -1,7 +1,13 @@
 """Linear transformers that regress in context, the prompts they read and the textbook predictors beside them."""
 
 from plumbline.models.regression.algorithm import Algorithm
-from plumbline.models.regression.curvature import Curvature, batch_gradients, prompt_gradients, risk_curvature
+from plumbline.models.regression.curvature import (
+    Curvature,
+    batch_gradients,
+    prompt_gradients,
+    risk_curvature,
+    sampled_gradients,
+)
 from plumbline.models.regression.design import WishartDesign, wishart_design
 from plumbline.models.regression.instances import Instances, instances_of, prediction_errors, sample_instances
 from plumbline.models.regression.linear_transformer import LinearTransformer
@@ -39,5 +45,6 @@ __all__ = [
     "sample_instances",
     "sample_prompts",
     "sample_wisharts",
+    "sampled_gradients",
     "wishart_design",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from plumbline.models.regression.instances import Instances, prediction_errors
+from plumbline.models.regression.instances import Instances, prediction_errors, sample_instances
 from plumbline.models.regression.linear_transformer import LinearTransformer
 from plumbline.models.regression.recursion import conditional_risks, frame
 from plumbline.models.tensors import tensor
@@ -15,6 +15,8 @@ from plumbline.theory.regression.task import RegressionTask, check_task
 
 # A Hessian differentiates this many directions at once: the stacks of a chunk should fit the processor's cache.
 CHUNK = 15
+PIECE = 2000
+"""Prompts whose gradients are taken at once."""
 
 
 class Curvature:
@@ -166,6 +168,33 @@ def batch_gradients(model: LinearTransformer, instances: Instances) -> Tensor:
     errors = prediction_errors(instances, *_pair(leaves), model.layers)
     parts = torch.autograd.grad(errors.square().mean(-1).sum(), leaves, materialize_grads=True)
     return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
+
+
+def sampled_gradients(
+    model: LinearTransformer, task: RegressionTask, batches: int, batch: int, *, generator: torch.Generator
+) -> Tensor:
+    """Draw batches of noise-free prompts and return their `batch_gradients`, in pieces of at most `PIECE` prompts.
+
+    Args:
+        model: As in `batch_gradients`.
+        task: The data distribution, without label noise.
+        batches, batch: Number of batches M and of prompts in each B.
+        generator: Source of all randomness.
+
+    Returns:
+        Tensor (M, K).
+    """
+    piece = min(batch, PIECE)
+    while batch % piece:
+        piece -= 1
+    pieces = batches * (batch // piece)
+    rows = []
+    for start in range(0, pieces, max(1, PIECE // piece)):
+        count = min(max(1, PIECE // piece), pieces - start)
+        drawn = sample_instances(task, count * piece, generator=generator)
+        stacked = Instances(*(part.reshape(count, piece, *part.shape[1:]) for part in drawn))
+        rows.append(batch_gradients(model, stacked))
+    return torch.cat(rows).reshape(batches, batch // piece, -1).mean(1)
 
 
 def prompt_gradients(model: LinearTransformer, instances: Instances) -> Tensor:
