@@ -28,7 +28,7 @@ import torch
 
 from plumbline.analysis import Store, dask_executor, process_pool, run_jobs
 from plumbline.analysis.jobs.session import Session
-from plumbline.analysis.regression.jobs.training import TrainLinearTransformer
+from plumbline.analysis.regression import TrainLinearTransformer
 from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask
 

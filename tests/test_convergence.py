@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plumbline.analysis.regression.cases import random_task
-from plumbline.analysis.regression.jobs.training import TrainLinearTransformer, whitened_step_sizes
+from plumbline.analysis.regression.jobs.linear_transformer import TrainLinearTransformer, whitened_step_sizes
 from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask, multi_step_optimum, one_step_optimum
 

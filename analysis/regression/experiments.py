@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from plumbline.analysis.budget import Budget, of_budget
 from plumbline.analysis.regression import family
-from plumbline.analysis.regression.jobs.landscape import TrainAlongLandscape, TrainFeatureTransformer
-from plumbline.analysis.regression.jobs.training import Objective, TrainLinearTransformer
+from plumbline.analysis.regression.jobs import TrainAlongLandscape, TrainFeatureTransformer, TrainLinearTransformer
+from plumbline.analysis.regression.jobs.linear_transformer import ObjectiveName
 from plumbline.analysis.sweeps.experiment import Measured, Unit
 from plumbline.models.training import Training
 from plumbline.theory.regression import (
@@ -21,11 +21,11 @@ from plumbline.theory.regression import (
     one_step_optimum,
 )
 
-Optimizer = Literal["lbfgs", "adam", "sgd"]
+OptimizerName = Literal["lbfgs", "adam", "sgd"]
 
 
 def training(
-    optimizer: Optimizer, steps: int, learning_rate: Sequence[float | None], clip: float | None = None
+    optimizer: OptimizerName, steps: int, learning_rate: Sequence[float | None], clip: float | None = None
 ) -> Training:
     """Training that records its two ends only: a sweep keeps no curves."""
     default = 1.0 if optimizer == "lbfgs" else 0.03
@@ -35,7 +35,7 @@ def training(
     )
 
 
-def theory_of(task: RegressionTask, layers: int, heads: int, value_block: str, looped: bool) -> str:
+def theory_of(task: RegressionTask, *, layers: int, value_block: str, heads: int = 1, looped: bool = False) -> str:
     """The name of what predicts the best risk; empty where theory is silent."""
     if layers == 1:
         return "one-step optimum"
@@ -62,26 +62,23 @@ def best_risk(theory: str, task: RegressionTask, layers: int) -> float | None:
     return optima[theory](*sizes).loss if theory else None
 
 
-@family.experiment()
+@family.experiment(job=TrainLinearTransformer, fields=("layers", "heads", "value_block", "looped"))
 def train_linear_transformer(
     *,
     dim: int = 5,
     context_length: int = 20,
     noise_variance: float = 0.0,
-    layers: int = 1,
-    heads: int = 1,
-    value_block: Literal["zero", "free"] = "zero",
-    looped: bool = False,
     init_scale: float | None = None,
-    objective: Objective | None = None,
+    objective: ObjectiveName | None = None,
     samples: int | None = None,
-    optimizer: Optimizer = "lbfgs",
+    optimizer: OptimizerName = "lbfgs",
     steps: int | None = None,
     learning_rate: tuple[float | None, ...] = (None,),
     clip: float | None = None,
     runs: int,
     seed: int,
     budget: Budget,
+    **fields: Any,
 ) -> Unit:
     """Linear transformers trained on covariates N(0, I); their exact population risk against the optimum of the depth.
 
@@ -89,6 +86,7 @@ def train_linear_transformer(
     (three layers or more with a free value block).
     """
     task = RegressionTask(dim, context_length, noise_variance=noise_variance)
+    layers, value_block = fields["layers"], fields["value_block"]
     # The design of more than two layers with a free value block needs moments that few draws can have.
     exact = value_block == "zero" or layers == 2
     objective = objective or ("population" if layers == 1 else "design" if exact else "symmetrised sample")
@@ -96,19 +94,15 @@ def train_linear_transformer(
     draws = {"population": 0, "design": 100 if value_block == "zero" else 25}.get(objective, 200)
     job = TrainLinearTransformer(
         task=task,
-        layers=layers,
-        heads=heads,
-        value_block=value_block,
-        looped=looped,
         init_scale=init_scale or (0.1 if layers == 1 else 0.002 if value_block == "zero" else 0.05),
         objective=objective,
         samples=draws if samples is None else samples,
         training=training(optimizer, steps or of_budget(budget, 500, 1000, 4000), learning_rate, clip),
         runs=runs * len(learning_rate),
         seed=seed,
+        **fields,
     )
-
-    theory = theory_of(task, layers, heads, value_block, looped)
+    theory = theory_of(task, **fields)
 
     def read(trained: dict[str, Any]) -> Measured:
         best = best_risk(theory, task, layers)
@@ -117,15 +111,11 @@ def train_linear_transformer(
     return Unit((job,), read, "population risk", theory)
 
 
-@family.experiment()
+@family.experiment(job=TrainAlongLandscape, fields=("layers", "value_block", "init_scale", "batch"))
 def train_along_landscape(
     *,
     dim: int = 5,
     context_length: int = 20,
-    layers: int = 3,
-    value_block: Literal["zero", "free"] = "free",
-    init_scale: float = 0.05,
-    batch: int = 1000,
     optimizer: Literal["adam", "sgd"] = "adam",
     steps: int | None = None,
     learning_rate: tuple[float, ...] = (0.02,),
@@ -133,36 +123,30 @@ def train_along_landscape(
     runs: int,
     seed: int,
     budget: Budget,
+    **fields: Any,
 ) -> Unit:
     """Linear transformers trained on fresh prompts at each step, as published; their held-out risk."""
     task = RegressionTask(dim, context_length)
     job = TrainAlongLandscape(
         task=task,
-        layers=layers,
-        value_block=value_block,
-        init_scale=init_scale,
-        batch=batch,
         training=training(optimizer, steps or of_budget(budget, 200, 1000, 4000), learning_rate, clip),
         runs=runs * len(learning_rate),
         seed=seed,
+        **fields,
     )
-    theory = theory_of(task, layers, 1, value_block, looped=False)
+    theory = theory_of(task, layers=fields["layers"], value_block=fields["value_block"])
 
     def read(trained: dict[str, Any]) -> Measured:
-        return _at_the_end(trained, best_risk(theory, task, layers))
+        return _at_the_end(trained, best_risk(theory, task, fields["layers"]))
 
     return Unit((job,), read, "risk on held-out designs", theory)
 
 
-@family.experiment()
+@family.experiment(
+    job=TrainFeatureTransformer, fields=("dim", "context_length", "layers", "hidden", "init_scale", "batch")
+)
 def train_feature_transformer(
     *,
-    dim: int = 5,
-    context_length: int = 20,
-    layers: int = 3,
-    hidden: int = 30,
-    init_scale: float = 0.1,
-    batch: int = 2000,
     optimizer: Literal["adam", "sgd"] = "adam",
     steps: int | None = None,
     learning_rate: tuple[float, ...] = (0.02,),
@@ -170,22 +154,18 @@ def train_feature_transformer(
     runs: int,
     seed: int,
     budget: Budget,
+    **fields: Any,
 ) -> Unit:
     """Linear attention after learned ReLU features, trained on fresh prompts; its loss on held-out prompts."""
     job = TrainFeatureTransformer(
-        dim=dim,
-        context_length=context_length,
-        layers=layers,
-        hidden=hidden,
-        init_scale=init_scale,
-        batch=batch,
         training=training(optimizer, steps or of_budget(budget, 100, 1000, 4000), learning_rate, clip),
         runs=runs * len(learning_rate),
         seed=seed,
+        **fields,
     )
     return Unit((job,), lambda trained: _at_the_end(trained, None), "loss on held-out prompts")
 
 
 def _at_the_end(trained: dict[str, Any], predicted: float | None) -> Measured:
     """Held-out losses of the final models; their sampling error is not estimated."""
-    return Measured(trained["outcomes"], trained["steps"][-1], trained["losses"][-1], None, predicted)
+    return Measured(trained["outcomes"], trained["curve_steps"][-1], trained["held_out_losses"][-1], None, predicted)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from plumbline.analysis.budget import Budget, of_budget
-from plumbline.analysis.regression.jobs.landscape import TrainAlongLandscape, TrainFeatureTransformer
+from plumbline.analysis.regression.jobs import TrainAlongLandscape, TrainFeatureTransformer
 from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask
 

@@ -12,7 +12,7 @@ from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import random_task, rotated_task
 from plumbline.analysis.regression.claims.multi_step import DepthCase, train_layers
-from plumbline.analysis.regression.jobs.training import SampledRisk
+from plumbline.analysis.regression.jobs import SampledRisk
 from plumbline.analysis.verdict import BoundForAll, Expectation
 from plumbline.theory.regression import (
     RegressionTask,

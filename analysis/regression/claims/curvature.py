@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import random_task, rotated_task
 from plumbline.analysis.verdict import Expectation, Identity
-from plumbline.models.regression import LinearTransformer, one_step_population_risk, sample_instances, wishart_design
-from plumbline.models.regression.curvature import prompt_gradients
-from plumbline.models.training.draws import generator
 from plumbline.theory.regression import (
     RegressionTask,
     gradient_at_zero,
@@ -58,6 +54,10 @@ def start(task: RegressionTask, seed: int) -> np.ndarray:
     ),
 )
 def one_layer_curvature(task: RegressionTask, budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.regression import one_step_population_risk
+
     matrix = start(task, seed)
     point = torch.tensor(matrix, requires_grad=True)
 
@@ -100,6 +100,11 @@ def one_layer_curvature(task: RegressionTask, budget: Budget, seed: int) -> Evid
     ),
 )
 def gradient_noise_size(case: tuple[RegressionTask, int, bool], budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.regression import LinearTransformer, prompt_gradients, sample_instances
+    from plumbline.models.training.draws import generator
+
     task, layers, trained = case
     model = LinearTransformer(layers, 1, task.dim, value_block="zero", init_scale=0.0)
     best = one_step_optimum(task).preconditioner
@@ -183,6 +188,10 @@ def one_layer_training_curve(case: DescentCase, budget: Budget, seed: int) -> Ev
 
 def descend(task: RegressionTask, initial: np.ndarray, rate: float, momentum: float, steps: int) -> np.ndarray:
     """The losses of torch's SGD on the exact risk, before each step and after the last."""
+    import torch
+
+    from plumbline.models.regression import one_step_population_risk
+
     point = torch.tensor(initial, requires_grad=True)
     optimizer = torch.optim.SGD([point], lr=rate, momentum=momentum)
     losses = []
@@ -248,6 +257,10 @@ def largest_step(case: tuple[RegressionTask, float], budget: Budget, seed: int) 
     ),
 )
 def gradient_at_the_start(task: RegressionTask, budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.regression import LinearTransformer, wishart_design
+
     depths = np.arange(1, 5)
     measured = []
     for layers in depths:
@@ -280,6 +293,10 @@ def gradient_at_the_start(task: RegressionTask, budget: Budget, seed: int) -> Ev
     ),
 )
 def free_values_leave_the_optimum(case: tuple[RegressionTask, int], budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.regression import LinearTransformer, wishart_design
+
     task, layers = case
     model = LinearTransformer(layers, 1, task.dim, value_block="free", init_scale=0.0)
     sizes = multi_step_optimum(layers, task.dim, task.context_length).step_sizes

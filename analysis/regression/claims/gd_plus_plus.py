@@ -12,9 +12,8 @@ from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import rotated_task
 from plumbline.analysis.regression.claims.multi_step import STATIONARY, DepthCase, train_layers
-from plumbline.analysis.regression.jobs.training import RareEventRisk, TrainLinearTransformer
+from plumbline.analysis.regression.jobs import RareEventRisk, TrainLinearTransformer
 from plumbline.analysis.verdict import BoundForAll, Expectation, GlobalMinimum, Runs
-from plumbline.models.regression import wishart_design
 from plumbline.models.training import Training
 from plumbline.theory.regression import (
     RegressionTask,
@@ -91,6 +90,8 @@ def gd_plus_plus_three_layers(task: RegressionTask, budget: Budget, seed: int) -
         exact_risk=False,
     )
     trained = yield job
+    from plumbline.models.regression import wishart_design
+
     wisharts, _ = wishart_design(task, samples, degree=0, seed=seed)
     eigenvalues = np.linalg.eigvalsh(wisharts.numpy())
     loss, a, b = sample_optimum(eigenvalues, layers=3)

@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import random_task, rotated_task
-from plumbline.analysis.regression.jobs.training import Method
 from plumbline.analysis.verdict import Identity
-from plumbline.models.regression import LinearTransformer, one_step_population_risk, sample_prompts, wishart_design
-from plumbline.models.training.draws import generator
 from plumbline.theory.regression import (
     RegressionTask,
     looped_optimum,
@@ -52,6 +48,11 @@ class AlgorithmCase:
     ),
 )
 def transformer_is_its_algorithm(case: AlgorithmCase, budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.regression import LinearTransformer, sample_prompts
+    from plumbline.models.training.draws import generator
+
     task, steps = case.task, case.steps
     prompts = sample_prompts(task, 1000, generator=generator(seed, 0, 0))
     rng = np.random.default_rng(seed)
@@ -101,6 +102,10 @@ def transformer_is_its_algorithm(case: AlgorithmCase, budget: Budget, seed: int)
     ),
 )
 def one_step_gradient_and_hessian(task: RegressionTask, budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.regression import one_step_population_risk
+
     d, n, (k1, k2) = task.dim, task.context_length, task.radial_moments
     start = torch.as_tensor(np.random.default_rng(seed).normal(size=d * d))
 
@@ -145,15 +150,20 @@ def one_step_gradient_and_hessian(task: RegressionTask, budget: Budget, seed: in
     cases=by_budget({"L=2, d=3, n=12": (3, 12, 2)}, {"L=3, d=3, n=12": (3, 12, 3), "L=2, d=5, n=20": (5, 20, 2)}),
 )
 def multi_step_gradient_and_hessian(case: tuple[int, int, int], budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.regression import wishart_design
+    from plumbline.models.regression.mean_risk import mean_risk
+    from plumbline.models.regression.recursion import frame
+
     d, n, layers = case
     task = RegressionTask(d, n)
     # The design has the exact spectral moments and symmetry, so that this gradient is the population's.
     wisharts, weights = wishart_design(task, 100, degree=2 * layers, seed=seed)
-    model = LinearTransformer(layers, 1, d, value_block="zero", init_scale=0.0)
+    there = frame(task, wisharts)
 
     def risk(key_query: torch.Tensor) -> torch.Tensor:
-        arguments = ("mean_risk", (wisharts, task, weights))
-        return torch.func.functional_call(Method(model), {"model.key_query": key_query}, arguments)
+        return mean_risk(wisharts, weights, there, *there.network(key_query, None), layers)
 
     def derivatives(step_sizes: np.ndarray) -> np.ndarray:
         """Relative gradient, and how far the smallest eigenvalue of the Hessian lies below zero, relative."""

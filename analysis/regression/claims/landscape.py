@@ -10,7 +10,7 @@ import numpy as np
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.regression import family
-from plumbline.analysis.regression.jobs.landscape import GradientNoise, TrainAlongLandscape
+from plumbline.analysis.regression.jobs import GradientNoise, TrainAlongLandscape
 from plumbline.analysis.regression.published import MODES, PUBLISHED_RATIOS, Mode, Optimizer, training
 from plumbline.analysis.regression.tails import GROUP, largest_over_median
 from plumbline.analysis.verdict import Ordering
@@ -193,8 +193,8 @@ class RaceCase:
 
 def first_below(result: Any, target: float) -> np.ndarray:
     """The recorded iteration at which each run's held-out loss is first at most the target; infinite if never."""
-    hit = result["losses"] <= target
-    return np.where(hit.any(axis=0), result["steps"][hit.argmax(axis=0)], np.inf)
+    hit = result["held_out_losses"] <= target
+    return np.where(hit.any(axis=0), result["curve_steps"][hit.argmax(axis=0)], np.inf)
 
 
 @family.claim(
@@ -282,7 +282,7 @@ class ConditionCase:
 
 def ratios(sgdm: Any, adam: Any, step: int, *, published: bool = False) -> np.ndarray:
     """Robust condition number of SGDM over Adam's at an iteration, seed by seed."""
-    row = list(sgdm["steps"]).index(step)
+    row = list(sgdm["curve_steps"]).index(step)
     name = "published_condition" if published else "condition"
     return sgdm[name][row] / adam[name][row]
 

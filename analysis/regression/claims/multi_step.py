@@ -11,7 +11,7 @@ from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import rotated_task
-from plumbline.analysis.regression.jobs.training import TrainLinearTransformer, whitened_step_sizes
+from plumbline.analysis.regression.jobs.linear_transformer import TrainLinearTransformer, whitened_step_sizes
 from plumbline.analysis.verdict import AtMost, BoundExists, BoundForAll, Convergence, GlobalMinimum, Rate, Runs
 from plumbline.models.training import Training
 from plumbline.theory.regression import (

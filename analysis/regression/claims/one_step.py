@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from plumbline.analysis.budget import Budget, by_budget, fraction, runs
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import random_task, rotated_task
-from plumbline.analysis.regression.jobs.training import Method, SampledRisk, TrainLinearTransformer
+from plumbline.analysis.regression.jobs import SampledRisk, TrainLinearTransformer
 from plumbline.analysis.verdict import AtMost, BoundExists, Convergence, Expectation, GlobalMinimum, Rate, Runs
-from plumbline.models.regression import LinearTransformer
 from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask, one_step_optimum, one_step_risk, zero_predictor_risk
 
@@ -238,18 +236,15 @@ def one_step_full_weights_local_minima(task: RegressionTask, budget: Budget, see
 
 def full_weights_hessian(key_query: np.ndarray, value: np.ndarray, task: RegressionTask) -> np.ndarray:
     """Hessian of the population risk by all weights of a one-layer transformer with full weights."""
-    model = LinearTransformer(1, 1, task.dim, full=True)
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    import torch
+
+    from plumbline.models.regression.population import full_population_risk
+
     point = torch.cat([torch.as_tensor(part).reshape(-1) for part in (key_query, value)])
 
     def risk(vector: torch.Tensor) -> torch.Tensor:
-        half = len(vector) // 2
-        parts = {
-            "key_query": vector[:half].reshape(shapes["key_query"]),
-            "value": vector[half:].reshape(shapes["value"]),
-        }
-        named = {f"model.{name}": part for name, part in parts.items()}
-        return torch.func.functional_call(Method(model), named, ("population_risk", (task,)))
+        q, p = vector.reshape(2, *key_query.shape[1:])  # (heads, d+1, d+1) of the one layer
+        return full_population_risk(p[:, -1], q, task)
 
     return torch.autograd.functional.hessian(risk, point).numpy()
 

@@ -17,7 +17,7 @@ from plumbline.analysis.regression.claims.landscape import (
     depth_makes_noise_heavier,
     heavy_tailed_noise,
 )
-from plumbline.analysis.regression.jobs.landscape import GradientNoise
+from plumbline.analysis.regression.jobs import GradientNoise
 from plumbline.analysis.regression.published import (
     MODES,
     OPTIMIZERS,
@@ -65,8 +65,12 @@ def loss(budget: Budget, seed: int) -> Any:
         lines = []
         for optimizer in OPTIMIZERS:
             rate, course_ = mode.rate(optimizer), results[f"{name}: {optimizer}"]
-            lines.append(Series(f"{optimizer}, η={rate:g}", "trained", course_["steps"], **band(course_["losses"])))
-        last = results[f"{name}: SGDM"]["steps"][-1]
+            lines.append(
+                Series(
+                    f"{optimizer}, η={rate:g}", "trained", course_["curve_steps"], **band(course_["held_out_losses"])
+                )
+            )
+        last = results[f"{name}: SGDM"]["curve_steps"][-1]
         lines.append(Series("zero predictor", "trivial", [0, last], np.full(2, zero_predictor_risk(mode.task))))
         if mode.task.covariate_law == "gaussian":
             d, n = mode.task.dim, mode.task.context_length
@@ -129,7 +133,7 @@ def loss(budget: Budget, seed: int) -> Any:
 
 def lowest_lately(result: Any) -> np.ndarray:
     """Median held-out loss of the last fifth of a training, run by run; infinite for a run that diverged."""
-    late = np.median(result["losses"][-len(result["steps"]) // 5 :], axis=0)
+    late = np.median(result["held_out_losses"][-len(result["curve_steps"]) // 5 :], axis=0)
     lost = np.array([outcome in ("diverged", "nan") for outcome in result["outcomes"]])
     return np.where(lost, np.inf, late)
 
@@ -225,7 +229,7 @@ def condition_number(budget: Budget, seed: int) -> Any:
         for optimizer in OPTIMIZERS:
             result = results[f"{name}: {optimizer}"]
             taken = np.isfinite(result["condition"]).all(axis=1)
-            steps = result["steps"][taken]
+            steps = result["curve_steps"][taken]
             lines.append(Series(optimizer, "trained", steps, **band(result["condition"][taken])))
             counted = np.median(result["published_condition"][taken], axis=1)
             lines.append(Series(f"{optimizer}, zeros counted as published", "rival", steps, counted))
@@ -238,7 +242,7 @@ def condition_number(budget: Budget, seed: int) -> Any:
         taken = np.isfinite(sgdm).all(axis=1) & np.isfinite(adam).all(axis=1)
         logs = np.log(sgdm[taken] / adam[taken])
         mean, half = logs.mean(axis=1), 2 * logs.std(axis=1, ddof=1) / np.sqrt(logs.shape[1])
-        steps = results[f"{name}: SGDM"]["steps"][:both][taken]
+        steps = results[f"{name}: SGDM"]["curve_steps"][:both][taken]
         lines.append(Series(name, "trained", steps, np.exp(mean), np.exp(mean - half), np.exp(mean + half)))
     if budget is Budget.PAPER:
         at, means, _ = zip(*PUBLISHED_RATIOS, strict=True)
@@ -254,7 +258,7 @@ def against_gradient(result: Any, label: str, *, until: int) -> tuple[list[Serie
 
     Negative curvature has no logarithm: such points are counted in the text.
     """
-    rows = result["steps"] <= until
+    rows = result["curve_steps"] <= until
     size, curvature = result["gradient_norms"][rows].ravel(), result["smoothness"][rows].ravel()
     seen = np.isfinite(curvature) & np.isfinite(size)
     positive = seen & (curvature > 0)
@@ -285,10 +289,10 @@ def smoothness(budget: Budget, seed: int) -> Any:
             result = results[f"{name}: {optimizer}"]
             # Negative curvature has no place on a logarithmic axis; the panels below count it.
             positive = np.where(result["smoothness"] > 0, result["smoothness"], np.nan)
-            lines.append(Series(optimizer, "trained", result["steps"], **band(positive)))
+            lines.append(Series(optimizer, "trained", result["curve_steps"], **band(positive)))
         # On a quadratic the largest stable step and the largest curvature have the product 2 (1 + β).
         edge = 2 * (1 + 0.9) / mode.sgdm_rate
-        ends = result["steps"][[0, -1]]
+        ends = result["curve_steps"][[0, -1]]
         lines.append(Series("SGDM: largest stable curvature, unclipped", "baseline", ends, [edge, edge]))
         panels.append(Panel(f"along the update, {name}", lines, xlabel="iteration", ylabel="uᵀHu", yscale="log"))
     until = of_budget(budget, 250, 1300, 2000)
@@ -319,10 +323,12 @@ def nonlinear(budget: Budget, seed: int) -> Any:
     results = yield {optimizer: with_features(optimizer, budget, seed) for optimizer in OPTIMIZERS}
     losses, conditions, clouds, notes = [], [], [], []
     for optimizer, result in results.items():
-        losses.append(Series(optimizer, "trained", result["steps"], **band(result["losses"])))
+        losses.append(Series(optimizer, "trained", result["curve_steps"], **band(result["held_out_losses"])))
         taken = np.isfinite(result["condition"]).all(axis=1)
-        conditions.append(Series(optimizer, "trained", result["steps"][taken], **band(result["condition"][taken])))
-        series, note = against_gradient(result, optimizer, until=int(result["steps"][-1]))
+        conditions.append(
+            Series(optimizer, "trained", result["curve_steps"][taken], **band(result["condition"][taken]))
+        )
+        series, note = against_gradient(result, optimizer, until=int(result["curve_steps"][-1]))
         clouds += series
         notes.append(f"{optimizer} {note}")
     job = with_features("Adam", budget, seed)

@@ -14,7 +14,7 @@ from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import rotated_task
 from plumbline.analysis.regression.claims.gd_plus_plus import gd_plus_plus_three_layers, published_three_layer_loss
 from plumbline.analysis.regression.claims.multi_step import multi_step_step_sizes
-from plumbline.analysis.regression.jobs.training import TrainLinearTransformer
+from plumbline.analysis.regression.jobs import TrainLinearTransformer
 from plumbline.analysis.regression.published import CLIPPED
 from plumbline.models.training import Training
 from plumbline.theory.regression import (

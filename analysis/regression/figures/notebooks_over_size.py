@@ -13,7 +13,7 @@ from plumbline.analysis.drawing.data import FigureData, Number, Panel, Series, m
 from plumbline.analysis.regression import family
 from plumbline.analysis.regression.cases import rotated_task
 from plumbline.analysis.regression.figures.notebooks import LAST, NOTEBOOK, listed
-from plumbline.analysis.regression.jobs.training import TrainLinearTransformer
+from plumbline.analysis.regression.jobs import TrainLinearTransformer
 from plumbline.analysis.regression.published import CLIPPED
 from plumbline.models.training import Training
 from plumbline.theory.regression import (

@@ -29,12 +29,8 @@ from plumbline.analysis.regression.claims.multi_step import (
     train_layers,
 )
 from plumbline.analysis.regression.claims.one_step import one_step_preconditioner
-from plumbline.analysis.regression.jobs.training import (
-    RareEventRisk,
-    SampledRisk,
-    TrainLinearTransformer,
-    whitened_step_sizes,
-)
+from plumbline.analysis.regression.jobs import RareEventRisk, SampledRisk, TrainLinearTransformer
+from plumbline.analysis.regression.jobs.linear_transformer import whitened_step_sizes
 from plumbline.models.training import Training
 from plumbline.theory.regression import (
     RegressionTask,

@@ -30,14 +30,17 @@ NAN = np.nan
 
 def test_first_below_is_the_first_recorded_step_at_the_target():
     """Exactly at the target counts; a run that never comes is infinite; a later rise does not matter."""
-    result = {"steps": np.array([0, 5, 10]), "losses": np.array([[3.0, 3.0, 1.0], [1.0, 2.0, 4.0], [2.0, NAN, 4.0]])}
+    result = {
+        "curve_steps": np.array([0, 5, 10]),
+        "held_out_losses": np.array([[3.0, 3.0, 1.0], [1.0, 2.0, 4.0], [2.0, NAN, 4.0]]),
+    }
     assert first_below(result, 1.0).tolist() == [5, np.inf, 0]
 
 
 def test_ratios_pair_the_runs_at_a_step():
     """Of the row of that step, in either way of counting."""
-    adam = {"steps": np.array([0, 5]), "condition": np.array([[1.0, 1.0], [2.0, 4.0]])}
-    sgdm = {"steps": np.array([0, 5]), "condition": np.array([[1.0, 1.0], [6.0, 4.0]])}
+    adam = {"curve_steps": np.array([0, 5]), "condition": np.array([[1.0, 1.0], [2.0, 4.0]])}
+    sgdm = {"curve_steps": np.array([0, 5]), "condition": np.array([[1.0, 1.0], [6.0, 4.0]])}
     for result in (adam, sgdm):
         result["published_condition"] = 10 * result["condition"] ** 2
     assert ratios(sgdm, adam, 5).tolist() == [3, 1]
@@ -50,7 +53,7 @@ def test_condition_ratio_has_students_interval():
     plan = adam_path_is_better_conditioned.plan(replace(case, seeds=4), Budget.QUICK, 0)
     assert [job.runs for job in next(plan).values()] == [4, 4]
     results = {
-        optimizer: {"steps": [case.step], "condition": [values], "published_condition": [values]}
+        optimizer: {"curve_steps": [case.step], "condition": [values], "published_condition": [values]}
         for optimizer, values in (("SGDM", np.arange(1.0, 5.0)), ("Adam", np.ones(4)))
     }
     with pytest.raises(StopIteration) as end:
@@ -98,7 +101,7 @@ def test_smoothness_against_gradient_fits_a_power_and_counts_negatives():
     size = np.array([[1.0, 2.0], [4.0, 5.0], [6.0, 7.0]])
     curvature = 3 * size**2
     curvature[1, 1], curvature[2] = -1.0, NAN
-    result = {"steps": np.array([0, 1, 2]), "gradient_norms": size, "smoothness": curvature}
+    result = {"curve_steps": np.array([0, 1, 2]), "gradient_norms": size, "smoothness": curvature}
     (cloud, line), text = against_gradient(result, "SGDM", until=2)
     assert sorted(cloud.x) == [1, 2, 4]
     assert line.label == "SGDM: power 2.00"
@@ -110,7 +113,7 @@ def test_lost_runs_are_infinite_at_the_end():
     """The median of the last fifth, run by run."""
     losses = np.ones((10, 2))
     losses[-2:, 0] = 4.0
-    result = {"steps": np.arange(10), "losses": losses, "outcomes": ["budget", "diverged"]}
+    result = {"curve_steps": np.arange(10), "held_out_losses": losses, "outcomes": ["budget", "diverged"]}
     assert lowest_lately(result).tolist() == [4, np.inf]
 
 
@@ -136,18 +139,21 @@ def test_figures_show_trainings_that_end_at_different_steps():
     def ended(steps):
         values = np.linspace(2, 1, 3 * steps).reshape(steps, 3)
         return {
-            "steps": np.arange(steps),
+            "curve_steps": np.arange(steps),
             "outcomes": ["budget"] * 3,
-            **dict.fromkeys(("losses", "condition", "published_condition"), values),
+            **dict.fromkeys(("held_out_losses", "condition", "published_condition"), values),
         }
 
-    for drawn, calls in ((condition_number, 2), (loss, 4)):
-        plan = drawn.plan(Budget.QUICK, 0)
-        asked, panels = next(plan), None
-        for _ in range(calls - 1):
+    def shown(plan):
+        asked = next(plan)
+        while True:
             lengths = {name: 5 if "Adam" in name else 9 for name in asked}
-            asked = plan.send({name: ended(length) for name, length in lengths.items()})
-            panels = plan.gi_frame.f_locals["panels"]
-        for panel in panels:
+            try:
+                asked = plan.send({name: ended(length) for name, length in lengths.items()})
+            except StopIteration as end:
+                return end.value
+
+    for drawn in (condition_number, loss):
+        for panel in shown(drawn.plan(Budget.QUICK, 0)).panels:
             for series in panel.series:
                 assert len(series.x) == len(series.y), (panel.title, series.label)

@@ -10,16 +10,10 @@ import torch
 from plumbline.analysis.jobs.scheduler import run_jobs
 from plumbline.analysis.jobs.session import Session
 from plumbline.analysis.jobs.store import Store
-from plumbline.analysis.regression.jobs.landscape import (
-    DESIGN_STREAM,
-    REFERENCE_STREAM,
-    TARGET_STREAM,
-    GradientNoise,
-    TrainAlongLandscape,
-    TrainFeatureTransformer,
-    published_condition_number,
-)
-from plumbline.analysis.regression.jobs.training import INITIAL_STREAM
+from plumbline.analysis.jobs.training_job import INITIAL_STREAM
+from plumbline.analysis.regression.jobs import GradientNoise, TrainAlongLandscape, TrainFeatureTransformer
+from plumbline.analysis.regression.jobs.gradient_noise import REFERENCE_STREAM
+from plumbline.analysis.regression.jobs.landscape import DESIGN_STREAM, TARGET_STREAM
 from plumbline.models.regression import (
     FeatureTransformer,
     LinearTransformer,
@@ -32,6 +26,7 @@ from plumbline.models.regression import (
     sample_prompts,
     sample_wisharts,
 )
+from plumbline.models.regression.landscape import published_condition_number
 from plumbline.models.training import Training
 from plumbline.models.training.draws import generator
 from plumbline.theory.regression import RegressionTask, robust_condition_number
@@ -80,7 +75,7 @@ def vector(module):
 def test_training_is_a_textbook_loop(name):
     """Losses, held-out losses, smoothness along the update and condition numbers, run by run with torch.optim."""
     result = job(name, smoothness=True, condition_at=(0, 4), seed=3).run()
-    assert result["steps"].tolist() == [0, 2, 4, 6]
+    assert result["curve_steps"].tolist() == [0, 2, 4, 6]
     wisharts = sample_wisharts(TASK, 10, generator=generator(3, 0, DESIGN_STREAM))
     for run in range(3):
         module = LinearTransformer(2, 1, 2, init_scale=0.05, generator=generator(3, run, INITIAL_STREAM))
@@ -99,8 +94,8 @@ def test_training_is_a_textbook_loop(name):
             if step % 2 == 0:
                 curvature = risk_curvature(module, wisharts[:6], TASK)
                 expected = {
-                    "batch_losses": loss.item(),
-                    "losses": module.mean_risk(wisharts, TASK).item(),
+                    "curve_losses": loss.item(),
+                    "held_out_losses": module.mean_risk(wisharts, TASK).item(),
                     "gradient_norms": curvature.gradient.norm().item(),
                 }
                 for key, value in expected.items():
@@ -135,12 +130,12 @@ def test_a_run_in_an_ensemble_is_the_run_alone():
     options = {"smoothness": True, "condition_at": (0,)}
     together, alone = job(**options).run(), job(runs=1, **options).run()
     for key, values in alone.items():
-        if key == "steps":
+        if key == "curve_steps":
             continue
         if key == "outcomes":
             assert values == together[key][:1]
-        elif key in ("key_query", "value"):
-            np.testing.assert_allclose(values[0], together[key][0], rtol=ROUNDING)
+        elif key in ("steps", "losses", "residuals", "key_query", "value"):
+            np.testing.assert_allclose(values[0], together[key][0], rtol=ROUNDING, err_msg=key)
         else:
             np.testing.assert_allclose(values[:, 0], together[key][:, 0], rtol=ROUNDING, err_msg=key)
 
@@ -150,7 +145,7 @@ def test_observing_does_not_change_the_training():
     plain, watched = job().run(), job(smoothness=True, condition_at=(2,)).run()
     assert np.array_equal(plain["key_query"], watched["key_query"])
     other = job("sgd").run()
-    assert np.array_equal(plain["batch_losses"][0], other["batch_losses"][0])
+    assert np.array_equal(plain["curve_losses"][0], other["curve_losses"][0])
 
 
 def test_jobs_are_kept_and_not_run_again(tmp_path, monkeypatch):
@@ -161,7 +156,7 @@ def test_jobs_are_kept_and_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainAlongLandscape, "run", lambda self: pytest.fail("it ran again"))
     with Store(tmp_path / "store.sqlite") as store:
         (kept,) = run_jobs([again], session=Session(store))
-    for key in ("smoothness", "condition", "losses"):
+    for key in ("smoothness", "condition", "held_out_losses"):
         np.testing.assert_array_equal(first[key], kept[key])
 
 
@@ -216,12 +211,12 @@ def test_features_are_trained_and_observed_on_the_same_task():
         target = ReluFeatures(2, 3, generator=generator(0, run, TARGET_STREAM))
         batch = sample_feature_prompts(target, 5, 4, generator=generator(0, run, 0))
         held = sample_feature_prompts(target, 6, 4, generator=generator(0, run, DESIGN_STREAM))
-        assert result["batch_losses"][0, run] == pytest.approx(module.loss(batch.tokens, batch.targets).item())
-        assert result["losses"][0, run] == pytest.approx(module.loss(held.tokens, held.targets).item())
+        assert result["curve_losses"][0, run] == pytest.approx(module.loss(batch.tokens, batch.targets).item())
+        assert result["held_out_losses"][0, run] == pytest.approx(module.loss(held.tokens, held.targets).item())
     assert np.isfinite(result["smoothness"][:-1]).all()
     assert (result["condition"][0] >= 1).all()
     alone = feature_job(runs=1).run()
-    np.testing.assert_allclose(alone["losses"][:, 0], result["losses"][:, 0], rtol=ROUNDING)
+    np.testing.assert_allclose(alone["held_out_losses"][:, 0], result["held_out_losses"][:, 0], rtol=ROUNDING)
 
 
 @pytest.mark.parametrize(

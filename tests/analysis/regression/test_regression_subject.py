@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from plumbline.analysis import Outcome, check_model
 from plumbline.analysis.regression.cases import random_task
-from plumbline.analysis.regression.jobs.training import TrainLinearTransformer
+from plumbline.analysis.regression.jobs import TrainLinearTransformer
 from plumbline.models.regression import LinearTransformer, sample_prompts, sample_wisharts
 from plumbline.theory.regression import (
     RegressionTask,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plumbline.analysis.regression.jobs.training import TrainLinearTransformer
+from plumbline.analysis.regression.jobs import TrainLinearTransformer
 from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask
 
