@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ def published_condition_number(diagonal: Any) -> float:
     return float(sizes[-1] / middle) if middle else np.inf
 
 
-CONDITIONS = {
+CONDITIONS: dict[str, Callable[[np.ndarray], float]] = {
     "condition": lambda diagonal: robust_condition_number(diagonal).value,
     "published_condition": published_condition_number,
 }

@@ -31,7 +31,7 @@ LAST = 20
 
 
 @dataclass(frozen=True)
-class Stored:
+class NotebookOutput:
     """What the stored output of a notebook shows."""
 
     start: str = "not stored"
@@ -89,27 +89,27 @@ def one_by_one(job: TrainLinearTransformer) -> list[TrainLinearTransformer]:
     return [replace(job, runs=1, seed=1000 * job.seed + run) for run in range(job.runs)]
 
 
-def joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def side_by_side(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The curves of jobs with one run each, runs side by side, up to where the first of them ended."""
     end = min(len(result["curve_steps"]) for result in results)
 
-    def side_by_side(get: Any) -> np.ndarray:
+    def columns(get: Any) -> np.ndarray:
         return np.concatenate([get(result)[:end] for result in results], axis=1)
 
     return {
         "curve_steps": results[0]["curve_steps"][:end],
-        "curve_losses": side_by_side(lambda result: result["curve_losses"]),
+        "curve_losses": columns(lambda result: result["curve_losses"]),
         "curve_parameters": {
-            name: side_by_side(lambda result, name=name: result["curve_parameters"][name])
+            name: columns(lambda result, name=name: result["curve_parameters"][name])
             for name in results[0]["curve_parameters"]
         },
     }
 
 
-def demonstration(title: str, job: TrainLinearTransformer, stored: Stored) -> Any:
+def demonstration(title: str, job: TrainLinearTransformer, stored: NotebookOutput) -> Any:
     """Loss, distance from multiples of the identity, and final matrices of a training as the notebooks run it."""
     task = job.task
-    trained = joined((yield one_by_one(job)))
+    trained = side_by_side((yield one_by_one(job)))
     d, n, layers = task.dim, task.context_length, job.layers
     steps = trained["curve_steps"]
     values, vectors = np.linalg.eigh(task.second_moment)
@@ -160,7 +160,7 @@ def demonstration(title: str, job: TrainLinearTransformer, stored: Stored) -> An
 @family.figure(
     caption="The published demonstration: identity covariance, three layers, Adam.",
     published=NOTEBOOK.format("simple demonstration"),
-    claims={published_three_layer_loss: "published weights, n=20, d=5"},
+    claims={published_three_layer_loss: None},
 )
 def simple_demonstration(budget: Budget, seed: int) -> Any:
     steps = of_budget(budget, 800, 4000, 10_000)
@@ -180,7 +180,7 @@ def simple_demonstration(budget: Budget, seed: int) -> Any:
         snapshots=True,
         exact_risk=False,
     )  # fmt: skip
-    stored = Stored(
+    stored = NotebookOutput(
         "5.27, 5.30, 4.92", "0.00155, 0.00180, 0.00126", "0.0013152 (computed here)", "0.71, 2.65, 7.13", "0.34, 0.34"
     )
     return (yield from demonstration("Demonstration: Σ = I, L = 3, free value block", job, stored))
@@ -220,28 +220,28 @@ def rotation_job(budget: Budget, seed: int, *, value_block: str) -> TrainLinearT
 @family.figure(
     caption="The published rotated task, trained with Adam: loss, identity distance, matrices.",
     published=NOTEBOOK.format("rotation demonstration-Adam"),
-    claims={published_three_layer_loss: "published weights, n=20, d=5"},
+    claims={published_three_layer_loss: None},
 )
 def rotation_adam(budget: Budget, seed: int) -> Any:
     job = rotation_job(budget, seed, value_block="free")
-    stored = Stored("4.91", "0.000697, 0.000725", "0.0578 (computed here)", "0.38, 2.40, 9.54", "0.904, 0.566")
+    stored = NotebookOutput("4.91", "0.000697, 0.000725", "0.0578 (computed here)", "0.38, 2.40, 9.54", "0.904, 0.566")
     return (yield from demonstration("Rotated covariance, L = 3, free value block, Adam", job, stored))
 
 
 @family.figure(
     caption="The published rotated task with zero value block.",
     published=NOTEBOOK.format("rotation demonstration-Adam-p0"),
-    claims={multi_step_step_sizes: "L=3, n=20, d=5"},
+    claims={multi_step_step_sizes: None},
 )
 def rotation_adam_p0(budget: Budget, seed: int) -> Any:
     job = rotation_job(budget, seed, value_block="zero")
-    return (yield from demonstration("Rotated covariance, L = 3, zero value block, Adam", job, Stored()))
+    return (yield from demonstration("Rotated covariance, L = 3, zero value block, Adam", job, NotebookOutput()))
 
 
 @family.figure(
     caption="The published rotated task on one fixed sample, trained with L-BFGS.",
     published=NOTEBOOK.format("rotation demonstration-LBFGS"),
-    claims={gd_plus_plus_three_layers: None, published_three_layer_loss: "published weights, n=20, d=5"},
+    claims={gd_plus_plus_three_layers: None, published_three_layer_loss: None},
 )
 def rotation_lbfgs(budget: Budget, seed: int) -> Any:
     job = TrainLinearTransformer(
@@ -257,7 +257,7 @@ def rotation_lbfgs(budget: Budget, seed: int) -> Any:
         snapshots=True,
         exact_risk=False,
     )
-    stored = Stored(
+    stored = NotebookOutput(
         "5.96", "0.000624, 0.000527, 0.000609", "0.0984 (computed here)", "0.386, 2.416, 9.69", "0.90, 0.568"
     )
     return (yield from demonstration("Rotated covariance, L = 3, free value block, L-BFGS", job, stored))

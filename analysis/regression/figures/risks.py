@@ -96,7 +96,7 @@ def preconditioner(budget: Budget, seed: int) -> Any:
 @family.figure(
     caption="Risk against depth: trained transformers on the exact lines.",
     claims={
-        multi_step_loss: "L=3, n=20, d=5",
+        multi_step_loss: ("L=2, rotated", "L=3, rotated"),
         gd_plus_plus_two_layers: "L=2, n=20, d=5",
         depth_beats_gradient_descent: None,
     },
@@ -120,7 +120,7 @@ def loss_against_depth(budget: Budget, seed: int) -> Any:
             "rival: Marchenko-Pastur limit", "rival", depths, [zero * multi_step_limit(k, d / n).loss for k in depths]
         ),
         Series("zero value block: trained", "trained", depths, **median_spread([result["risks"] for result in plain])),
-        Series("GD++: trained (best start)", "trained", [2], [free["risks"].min()]),
+        Series("GD++: trained on Σ = I (best start)", "trained", [2], [free["risks"].min()]),
     ]
     return FigureData(
         f"Risk against depth, d={d}, n={n}, rotated covariance",
@@ -132,7 +132,7 @@ def loss_against_depth(budget: Budget, seed: int) -> Any:
 
 @family.figure(
     caption="Risk against context length with three layers, beside three steps of GD.",
-    claims={depth_beats_gradient_descent: None, multi_step_loss: "L=3, n=20, d=5"},
+    claims={depth_beats_gradient_descent: None, multi_step_loss: "L=3, rotated"},
 )
 def loss_against_context_length(budget: Budget, seed: int) -> Any:
     lengths = list(range(2, 21, 2))
@@ -181,7 +181,7 @@ def loss_against_context_length(budget: Budget, seed: int) -> Any:
 
 @family.figure(
     caption="Trained step sizes against the zeros of the orthogonal polynomial.",
-    claims={multi_step_step_sizes: ("L=2, n=20, d=5", "L=3, n=20, d=5")},
+    claims={multi_step_step_sizes: ("L=2, n=20, d=5", "L=3, n=20, d=5", "L=4, n=20, d=5")},
 )
 def step_sizes(budget: Budget, seed: int) -> Any:
     task = RegressionTask(5, 20)
