@@ -5,8 +5,8 @@ Its calculators and jobs are here together, for who writes claims.
 
 from plumbline.analysis.family import Family, register
 from plumbline.analysis.regression.jobs import (
-    GradientNoise,
     RareEventRisk,
+    SampledGradientNoise,
     SampledRisk,
     TrainAlongLandscape,
     TrainFeatureTransformer,
@@ -31,8 +31,8 @@ family = register(
 __all__ = [
     *theory.__all__,
     "family",
-    "GradientNoise",
     "RareEventRisk",
+    "SampledGradientNoise",
     "SampledRisk",
     "TrainAlongLandscape",
     "TrainFeatureTransformer",

@@ -10,7 +10,7 @@ import numpy as np
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.regression import family
-from plumbline.analysis.regression.jobs import GradientNoise, TrainAlongLandscape
+from plumbline.analysis.regression.jobs import SampledGradientNoise, TrainAlongLandscape
 from plumbline.analysis.regression.published import MODES, PUBLISHED_RATIOS, Mode, Optimizer, training
 from plumbline.analysis.regression.tails import GROUP, largest_over_median
 from plumbline.analysis.verdict import Ordering
@@ -34,9 +34,9 @@ class NoiseCase:
     groups: int
     fraction: float
 
-    def job(self, seed: int, *, mode: Mode | None = None, layers: int | None = None) -> GradientNoise:
+    def job(self, seed: int, *, mode: Mode | None = None, layers: int | None = None) -> SampledGradientNoise:
         """The noise of this case, or of another mode or depth at the same size."""
-        return GradientNoise(
+        return SampledGradientNoise(
             task=(mode or self.mode).task,
             layers=layers or self.layers,
             batch=self.batch,
@@ -134,7 +134,7 @@ def depth_makes_noise_heavier(case: NoiseCase, budget: Budget, seed: int) -> Any
     depths = (case.layers, 2)
     jobs = [case.job(seed + start, layers=layers) for layers in depths for start in range(4)]
     at_zero = [
-        GradientNoise(
+        SampledGradientNoise(
             task=case.mode.task,
             layers=layers,
             batch=case.batch,

@@ -17,7 +17,7 @@ from plumbline.analysis.regression.claims.landscape import (
     depth_makes_noise_heavier,
     heavy_tailed_noise,
 )
-from plumbline.analysis.regression.jobs import GradientNoise
+from plumbline.analysis.regression.jobs import SampledGradientNoise
 from plumbline.analysis.regression.published import (
     MODES,
     OPTIMIZERS,
@@ -152,7 +152,7 @@ def stochastic_noise(budget: Budget, seed: int) -> Any:
     batch, batches = of_budget(budget, (100, 2000), (200, 4000), (1000, 10_000))
     cases = {f"{name}, L={layers}": (name, layers) for name in (MAIN, "gamma, n=20") for layers in (1, 3)}
     noise = yield {
-        label: GradientNoise(task=MODES[name].task, layers=layers, batch=batch, batches=batches, seed=seed)
+        label: SampledGradientNoise(task=MODES[name].task, layers=layers, batch=batch, batches=batches, seed=seed)
         for label, (name, layers) in cases.items()
     }
     ranks = (np.arange(200) + 0.5) / 200
@@ -175,7 +175,7 @@ def stochastic_noise(budget: Budget, seed: int) -> Any:
     prompts = of_budget(budget, 20_000, 50_000, 200_000)
     depths = of_budget(budget, (1, 2, 4), (1, 2, 3, 4, 6, 8), (1, 2, 3, 4, 6, 8))
     single = yield {
-        f"{name} {layers}": GradientNoise(
+        f"{name} {layers}": SampledGradientNoise(
             task=MODES[name].task, layers=layers, batch=1, batches=prompts, reference=10_000, seed=seed
         )
         for name in (MAIN, "gamma, n=20")

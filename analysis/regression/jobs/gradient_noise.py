@@ -17,7 +17,7 @@ REFERENCE_STREAM = 2**31 + 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientNoise(TorchJob):
+class SampledGradientNoise(TorchJob):
     """How far the gradients of batches lie from that of a hundred times as many prompts, at random weights.
 
     Args:

@@ -11,7 +11,7 @@ from plumbline.analysis.jobs.scheduler import run_jobs
 from plumbline.analysis.jobs.session import Session
 from plumbline.analysis.jobs.store import Store
 from plumbline.analysis.jobs.training_job import INITIAL_STREAM
-from plumbline.analysis.regression.jobs import GradientNoise, TrainAlongLandscape, TrainFeatureTransformer
+from plumbline.analysis.regression.jobs import SampledGradientNoise, TrainAlongLandscape, TrainFeatureTransformer
 from plumbline.analysis.regression.jobs.gradient_noise import REFERENCE_STREAM
 from plumbline.analysis.regression.jobs.landscape import DESIGN_STREAM, TARGET_STREAM
 from plumbline.models.regression import (
@@ -172,7 +172,7 @@ def test_the_published_condition_number_by_hand():
 @pytest.mark.parametrize(("batch", "batches"), [(1, 30), (4, 7), (30, 3)])
 def test_noise_is_the_distance_from_the_reference_gradient(batch, batches, monkeypatch):
     """The same draws, prompt by prompt; pieces of any size give the same numbers."""
-    noise = GradientNoise(task=TASK, layers=2, batch=batch, batches=batches, reference=50, seed=2)
+    noise = SampledGradientNoise(task=TASK, layers=2, batch=batch, batches=batches, reference=50, seed=2)
     result = noise.run()
     model = LinearTransformer(2, 1, 2, init_scale=0.05, generator=generator(2, 0, INITIAL_STREAM))
     reference = prompt_gradients(model, sample_instances(TASK, 50, generator=generator(2, 0, REFERENCE_STREAM))).mean(0)
@@ -184,7 +184,7 @@ def test_noise_is_the_distance_from_the_reference_gradient(batch, batches, monke
 
 def test_normal_twins_have_the_moments_of_the_noise():
     """Mean and covariance agree, so that the mean squared norms do; within five standard errors."""
-    result = GradientNoise(task=TASK, layers=1, batch=20, batches=4000).run()
+    result = SampledGradientNoise(task=TASK, layers=1, batch=20, batches=4000).run()
     noise, normal = result["norms"] ** 2, result["normal"].ravel() ** 2
     error = np.hypot(noise.std(), normal.std() / np.sqrt(2)) / np.sqrt(4000)
     assert abs(noise.mean() - normal.mean()) < 5 * error
@@ -193,7 +193,7 @@ def test_normal_twins_have_the_moments_of_the_noise():
 def test_noise_at_zero_weights_only_scales_with_depth():
     """At zero weights the gradient of every layer is the same: L layers have √L times the noise of one."""
     one, three = (
-        GradientNoise(task=TASK, layers=layers, batch=3, batches=20, init_scale=0.0).run() for layers in (1, 3)
+        SampledGradientNoise(task=TASK, layers=layers, batch=3, batches=20, init_scale=0.0).run() for layers in (1, 3)
     )
     np.testing.assert_allclose(three["norms"], np.sqrt(3) * one["norms"], rtol=ROUNDING)
 
@@ -231,8 +231,8 @@ def test_features_are_trained_and_observed_on_the_same_task():
         ),
         (lambda: job(condition_at=(6,)), "condition_at must hold multiples"),
         (lambda: job(task=replace(TASK, noise_variance=1.0)).run(), "task must have noise_variance 0"),
-        (lambda: GradientNoise(task=TASK, batches=1), "batches must be"),
-        (lambda: GradientNoise(task=TASK, batch=0), "batch must be"),
+        (lambda: SampledGradientNoise(task=TASK, batches=1), "batches must be"),
+        (lambda: SampledGradientNoise(task=TASK, batch=0), "batch must be"),
         (lambda: feature_job(designs=7), "designs must be"),
         (lambda: feature_job(condition_at=(1000,)), "condition_at must hold multiples"),
     ],
