@@ -1,8 +1,11 @@
 """The training job of the notebooks: what it reads at each step."""
 
+from typing import get_args
+
+import numpy as np
 import pytest
 
-from plumbline.analysis.regression.jobs import TrainLinearTransformer
+from plumbline.analysis.regression.jobs.linear_transformer import ObjectiveName, TrainLinearTransformer
 from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask
 
@@ -25,3 +28,19 @@ def test_redrawing_needs_fresh_wisharts():
     """Named at construction."""
     with pytest.raises(ValueError, match="redraw_every must be 1 for the objective 'population', got 5"):
         TrainLinearTransformer(task=RegressionTask(2, 6), redraw_every=5)
+
+
+@pytest.mark.parametrize("objective", get_args(ObjectiveName))
+def test_every_objective_trains_in_either_precision(objective):
+    """Both lower the loss; a fixed objective differs by rounding alone, and the exact risk is of the weights."""
+    layers = 1 if objective == "population" else 2
+    training = Training(optimizer="adam", steps=20, learning_rate=0.02, record_every=1)
+    options = {"task": RegressionTask(2, 6), "layers": layers, "objective": objective, "samples": 40, "runs": 2}
+    double, single = (
+        TrainLinearTransformer(**options, training=training, precision=precision).run()
+        for precision in ("float64", "float32")
+    )
+    for trained in (double, single):
+        assert (trained["risks"] < options["task"].signal).all()
+    if not objective.startswith("fresh"):
+        np.testing.assert_allclose(single["losses"], double["losses"], rtol=1e-4)
