@@ -76,6 +76,8 @@ def gd_plus_plus_two_layers(case: DepthCase, budget: Budget, seed: int) -> Any:
     cases=by_budget({"L=3, n=10, d=2": RegressionTask(2, 10)}, {"L=3, n=20, d=5": RegressionTask(5, 20)}),
 )
 def gd_plus_plus_three_layers(task: RegressionTask, budget: Budget, seed: int) -> Any:
+    from plumbline.models.regression import wishart_design
+
     samples = {Budget.QUICK: 50, Budget.STANDARD: 50, Budget.PAPER: 2000}[budget]
     job = TrainLinearTransformer(
         task=task,
@@ -90,8 +92,6 @@ def gd_plus_plus_three_layers(task: RegressionTask, budget: Budget, seed: int) -
         exact_risk=False,
     )
     trained = yield job
-    from plumbline.models.regression import wishart_design
-
     wisharts, _ = wishart_design(task, samples, degree=0, seed=seed)
     eigenvalues = np.linalg.eigvalsh(wisharts.numpy())
     loss, a, b = sample_optimum(eigenvalues, layers=3)
