@@ -74,7 +74,7 @@ class TrainNextTokenModel(TrainingJob):
             return models.CompressedAttentionTransformer(*sizes, layers=self.layers, **common)
         return models.MLPTransformer(*sizes, self.width, layers=self.layers, **common)
 
-    def objective(self, ensemble: Ensemble) -> CrossEntropy:
+    def minimised(self, ensemble: Ensemble) -> CrossEntropy:
         from plumbline.models.memorization.objectives import CrossEntropy, CrossEntropyAndAccuracy
 
         law: NgramTask | list[NgramTask] = self.task
