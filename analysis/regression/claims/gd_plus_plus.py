@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
@@ -119,6 +118,8 @@ def gd_plus_plus_three_layers(task: RegressionTask, budget: Budget, seed: int) -
 
 def sample_optimum(eigenvalues: np.ndarray, *, layers: int, free: bool = True) -> tuple[float, np.ndarray, np.ndarray]:
     """Best scalar network on a sample of Wisharts with these eigenvalues (draws, d): loss, step sizes, shrinkages."""
+    from scipy.optimize import least_squares  # half a second, which a listing of the claims does not need
+
     t = eigenvalues.ravel()
     scale = np.sqrt(1 / len(eigenvalues))
     rng = np.random.default_rng(0)
