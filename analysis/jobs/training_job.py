@@ -70,7 +70,7 @@ class TrainingJob(TorchJob):
         dtype: torch.dtype = getattr(torch, self.precision)
         return dtype
 
-    def start(self, run: int) -> torch.Generator:
+    def initial_draws(self, run: int) -> torch.Generator:
         """The source of a run's initial weights."""
         return self.training.draws(self.seed, run, INITIAL_STREAM)
 
