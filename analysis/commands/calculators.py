@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
@@ -65,21 +66,23 @@ class BoundCommands(typer.core.TyperGroup):
 def command(function: Callable[..., Any]) -> Callable[..., None]:
     """A Typer command that calls the calculator, with one option for each of its parameters.
 
-    A parameter that is a task becomes the options of the task. Vectors and matrices are written as JSON, a vector also
-    as ``0.5,1.2``.
+    A parameter that is a dataclass, a task for one, becomes the options of its fields. Vectors and matrices are written
+    as JSON, a vector also as ``0.5,1.2``.
     """
     parameters = _options(function)
     hints = get_type_hints(function)
-    names = list(inspect.signature(function).parameters)
-    tasks = {name: task for name in names if (task := _task_type(hints[name])) is not None}
+    own = inspect.signature(function).parameters
+    groups = {name: group for name in own if (group := _dataclass_of(hints[name])) is not None}
 
     def run(**given: Any) -> None:
         as_json = given.pop("json")
         values = {name: _parsed(name, value) for name, value in given.items() if value is not None}
         try:
-            arguments = {name: values[name] for name in names if name in values and name not in tasks}
-            for name, task in tasks.items():
-                arguments[name] = task(**{p.name: values[p.name] for p in _options(task) if p.name in values})
+            arguments = {name: values[name] for name in own if name in values and name not in groups}
+            for name, group in groups.items():
+                fields = {p.name: values[p.name] for p in _options(group) if p.name in values}
+                default = own[name].default
+                arguments[name] = group(**fields) if default is inspect.Parameter.empty else replace(default, **fields)
             result = function(**arguments)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
@@ -103,14 +106,14 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def _options(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The options of a calculator; a task parameter is replaced by the options of the task."""
+    """The options of a calculator; a parameter that is a dataclass is replaced by the options of its fields."""
     hints = get_type_hints(function if inspect.isfunction(function) else function.__init__)
     helps = _argument_help(function)
     result = []
     for name, parameter in inspect.signature(function).parameters.items():
-        task = _task_type(hints[name])
-        if task is not None:
-            result += _options(task)
+        group = _dataclass_of(hints[name])
+        if group is not None:
+            result += _options(group)
             continue
         required = parameter.default is inspect.Parameter.empty
         kind, metavar = _shell_type(hints[name])
@@ -127,8 +130,8 @@ def _options(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return result
 
 
-def _task_type(hint: Any) -> type | None:
-    """The task that a parameter of this type can be: a dataclass, alone or among others."""
+def _dataclass_of(hint: Any) -> Any:
+    """The dataclass that a parameter of this type can be, alone or among others."""
     kinds = (hint, *get_args(hint))
     return next((kind for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
 
