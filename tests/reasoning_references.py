@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from plumbline.theory.reasoning import Population, ReasoningTask
+from plumbline.theory.reasoning import Layer, Population, ReasoningTask
 
 
 def sentence_law(task: ReasoningTask, *, unseen: bool = False) -> Counter[tuple[tuple[int, ...], int]]:
@@ -95,14 +95,12 @@ def mean_loss(population: Population, logits: np.ndarray) -> float:
 def model_logits(
     population: Population,
     scale: float,
-    attention: str,
-    feed_forward: str,
-    estimate: float | None = None,
+    layer: Layer,
     *,
     tied: bool = False,
     offset: float = 0.0,
 ) -> np.ndarray:
     """Logits (count, N) of the reparameterised model on every sentence."""
-    weights = reparameterised_weights(population.task, scale, estimate, scale if tied else 1.0)
+    weights = reparameterised_weights(population.task, scale, layer.noise_estimate, scale if tied else 1.0)
     x = embed(population.task, population.sentences)
-    return sum(layers(x, *weights, attention, float(feed_forward == "FA"), offset))
+    return sum(layers(x, *weights, layer.attention, float(layer.feed_forward == "FA"), offset))

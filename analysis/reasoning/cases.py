@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from plumbline.models.reasoning import OneLayerTransformer
-from plumbline.theory.reasoning import ReasoningTask, population_loss
+from plumbline.theory.reasoning import Layer, ReasoningTask, population_loss
 
 PAPER = "Nguyen, Nguyen-Tang 2025 (2505.15009)"
 PUBLISHED = ReasoningTask()
@@ -30,20 +30,17 @@ class Trained:
     learning_rate: float = 0.1
 
     @property
-    def attention(self) -> str:
-        return self.model.split("-")[1].lower()
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The model as the calculators name it."""
-        return {"attention": self.attention, "feed_forward": self.model.split("-")[-1]}
+    def layer(self) -> Layer:
+        """The model as the calculators know it."""
+        _, attention, *_, feed_forward = self.model.split("-")
+        return Layer(attention.lower(), feed_forward)  # type: ignore[arg-type]
 
     @property
     def data(self) -> Any:
         """What suffices of fresh sentences for this model."""
         if self.model.startswith("Origin") or "-W-" in self.model:
             return "sentences"
-        return "token counts" if self.attention == "softmax" else "label counts"
+        return "token counts" if self.layer.attention == "softmax" else "label counts"
 
 
 def small_tasks(seed: int, count: int) -> list[ReasoningTask]:
@@ -69,13 +66,6 @@ def unconstrained(model: OneLayerTransformer, parameterization: Any) -> OneLayer
     return wider
 
 
-def exact_loss(task: ReasoningTask, scale: float, attention: str, feed_forward: str, estimate: float | None) -> float:
+def exact_loss(task: ReasoningTask, scale: float, layer: Layer) -> float:
     """The population loss of the published model, with the offset of its ReLU."""
-    return population_loss(
-        task,
-        scale,
-        attention=attention,
-        feed_forward=feed_forward,
-        noise_estimate=estimate,
-        relu_offset=RELU_OFFSET if attention == "relu" else 0.0,
-    )
+    return population_loss(task, scale, layer, relu_offset=RELU_OFFSET if layer.attention == "relu" else 0.0)

@@ -74,7 +74,7 @@ def train_reasoner(
         if not scaled:
             return bayes_risk(level)
         given = None if exact else size
-        return float(normalized_gd_curve(level, count, rate, batch_size=given, **case.options).losses[-1])
+        return float(normalized_gd_curve(level, count, rate, case.layer, batch_size=given).losses[-1])
 
     def read(trained: dict[str, Any]) -> Measured:
         theory = [predicted(*place) for place in zip(levels, learning_rate, strict=True)] * runs
@@ -90,4 +90,4 @@ def train_reasoner(
 
 def _loss(task: ReasoningTask, scales: np.ndarray, case: Trained) -> float:
     """The exact loss of a reparameterised model; without noise each trigger has its scale."""
-    return float(np.mean([exact_loss(task, scale, **case.options, estimate=None) for scale in scales.tolist()]))
+    return float(np.mean([exact_loss(task, scale, case.layer) for scale in scales.tolist()]))

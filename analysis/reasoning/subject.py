@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from plumbline.models.training.draws import generator
 from plumbline.models.weights import fill
 from plumbline.theory.estimate import Estimate
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     bayes_risk,
     enumerate_population,
@@ -99,6 +101,7 @@ class _ModelReading:
         self.reads_attention = model.feed_forward == "FA" or not self.noisy
         self.scales = None if model.scale is None else model.scale.detach().numpy()
         self.estimate = None if model.noise_logit is None else float(torch.sigmoid(model.noise_logit))
+        self.layer = Layer(model.attention, model.feed_forward, self.estimate)
         self.trivial = math.log(task.vocab_size)
         self.bayes = bayes_risk(task)
         self.trained = self._answers(unseen=False)
@@ -109,29 +112,20 @@ class _ModelReading:
         if self.scales is None:
             self.missing.append("position on the course of training: in closed form for reparameterised models only")
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the closed forms take beside the scale."""
-        return {
-            "attention": self.model.attention,
-            "feed_forward": self.model.feed_forward,
-            "noise_estimate": self.estimate,
-        }
-
     @cached_property
     def formula(self) -> Estimate | None:
         """The closed-form loss of a reparameterised model: the mean over the triggers of that at their scales."""
         if self.scales is None:
             return None
         offset = RELU_OFFSET if self.model.attention == "relu" else 0.0
-        losses = population_loss(self.task, self.scales, relu_offset=offset, **self.options)
+        losses = population_loss(self.task, self.scales, self.layer, relu_offset=offset)
         return Estimate(float(np.mean(losses)), 0.0, "exact, closed form")
 
     @cached_property
     def optimum(self) -> Estimate | None:
         """The least loss of the model's kind."""
         if self.scales is not None:
-            return Estimate(minimum_loss(self.task, **self.options), 0.0, "exact, over the scale")
+            return Estimate(minimum_loss(self.task, self.layer), 0.0, "exact, over the scale")
         if (self.model.parameterization, self.model.attention, self.model.feed_forward) == ("origin", "linear", "F"):
             return Estimate(feed_forward_floor(self.task), 0.0, "exact, trained from zero")
         return None
@@ -173,7 +167,7 @@ class _ModelReading:
             off = float(np.abs(self.scales - length / len(self.scales) ** 0.5).max())
             found.append(Finding("position on the course (steps × learning rate)", length))
             found.append(Finding("farthest scale from the course", off))
-            best = optimal_scale(self.task, **self.options)
+            best = optimal_scale(self.task, self.layer)
             found.append(Finding("scale of the optimum", best if math.isfinite(best) else "infinite"))
         return found
 
@@ -319,7 +313,7 @@ def _minimum(reading: _ModelReading) -> float:
 
 
 def _softmax_limit(reading: _ModelReading) -> float:
-    return limit_loss(reading.task, **{**reading.options, "attention": "softmax"})
+    return limit_loss(reading.task, replace(reading.layer, attention="softmax"))
 
 
 def _at(reading: _ModelReading, best: float) -> Verdict:

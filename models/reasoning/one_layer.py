@@ -14,11 +14,10 @@ from plumbline.models.reasoning.losses import cross_entropy, label_count_loss
 from plumbline.models.reasoning.matches import Matches, match_counts, match_tokens
 from plumbline.models.tensors import placement
 from plumbline.theory import checks
+from plumbline.theory.reasoning.layer import FEED_FORWARDS, Attention, FeedForward, Layer, check_layer
 from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 PARAMETERIZATIONS = ("origin", "reparam", "reparam-w")
-ATTENTIONS = ("linear", "relu", "softmax")
-FEED_FORWARDS = ("F", "FA")
 MODEL_NAMES = (
     *(
         f"{parameterization}-{attention}-{feed_forward}"
@@ -117,8 +116,8 @@ class OneLayerTransformer(nn.Module):
         task: ReasoningTask,
         *,
         parameterization: Literal["origin", "reparam", "reparam-w"] = "origin",
-        attention: Literal["linear", "relu", "softmax"] = "linear",
-        feed_forward: Literal["F", "FA"] = "FA",
+        attention: Attention = "linear",
+        feed_forward: FeedForward = "FA",
         noise_estimate: float | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str | None = None,
@@ -126,8 +125,8 @@ class OneLayerTransformer(nn.Module):
         super().__init__()
         self.task = check_task(task)
         self.parameterization = checks.one_of("parameterization", parameterization, PARAMETERIZATIONS)
-        self.attention = checks.one_of("attention", attention, ATTENTIONS)
-        self.feed_forward = checks.one_of("feed_forward", feed_forward, FEED_FORWARDS)
+        layer = Layer(attention, feed_forward, noise_estimate)
+        self.attention, self.feed_forward = layer.attention, layer.feed_forward
         dtype, device = placement(None, dtype, device, optional=True)
         n = task.vocab_size
 
@@ -142,10 +141,7 @@ class OneLayerTransformer(nn.Module):
         register("feed_forward_weight", n, 2 * n, wanted=origin)
         gamma = None
         if task.noise and not origin:
-            share = task.noise if noise_estimate is None else noise_estimate
-            share = checks.real("noise_estimate", share, above=0.0)
-            if share >= 1:
-                raise ValueError(f"noise_estimate must be less than 1, got {share}")
+            share = check_layer(task, layer)
             gamma = torch.tensor(math.log(share) - math.log1p(-share), dtype=dtype, device=device)
         elif noise_estimate is not None:
             raise ValueError(

@@ -95,7 +95,7 @@ MUTATIONS = [
             "return -_logistic(log_distance(task, estimate) - number)",
             "return -_logistic(number - log_distance(task, estimate))",
         ),
-        ('if attention == "relu" and number < 0:', 'if attention == "relu" and number <= 0:'),
+        ('if layer.attention == "relu" and number < 0:', 'if layer.attention == "relu" and number <= 0:'),
         ("on_output = max(scale + offset, 0.0)", "on_output = max(scale, 0.0)"),
         (
             "AnswerProbabilities((1 - estimate) * found, estimate * found)",
@@ -105,14 +105,19 @@ MUTATIONS = [
         ("scale = np.maximum(scale, 0.0)", "scale = np.abs(scale)"),
     ),
     *of(
+        "theory/reasoning/layer",
+        "test_reasoning_population_loss",
+        ('float(self.feed_forward == "FA")', 'float(self.feed_forward == "F")'),
+    ),
+    *of(
         "theory/reasoning/optimum",
         "test_reasoning_population_loss",
         (
             "math.log1p(-task.noise) - math.log(task.noise) + log_competitors",
             "math.log1p(-task.noise) - math.log(task.noise) - log_competitors",
         ),
-        ("return max(scale, 0.0) if attention", "return scale if attention"),
-        ("return population_loss(task, 1.0, feed_forward", "return population_loss(task, 0.0, feed_forward"),
+        ("return max(scale, 0.0) if layer", "return scale if layer"),
+        ("return population_loss(task, 1.0, replace", "return population_loss(task, 0.0, replace"),
         (
             "return noise * (log_competitors(task, noise) - noise_logit(noise))",
             "return noise * (log_competitors(task, noise) + noise_logit(noise))",
@@ -150,8 +155,8 @@ MUTATIONS = [
             "(1 - share) * math.exp(min(competitors - x, 700.0)) - share",
             "(1 - share) * math.exp(min(x - competitors, 700.0)) - share",
         ),
-        ('(0.0 if attention == "relu" and x < 0 else pull)', "pull"),
-        ("np.maximum(path[:-1], 0.0) if attention", "path[:-1] if attention"),
+        ('(0.0 if layer.attention == "relu" and x < 0 else pull)', "pull"),
+        ("np.maximum(path[:-1], 0.0) if layer", "path[:-1] if layer"),
         ("noise * (used - gamma)", "noise * (used + gamma)"),
         ("k = math.ceil(best / speed)", "k = math.floor(best / speed)"),
         ("math.sqrt(gradient @ gradient) * gradient", "gradient.sum() * gradient"),

@@ -1,8 +1,8 @@
 """Closed forms for in-context reasoning against distributional association by one-layer transformers.
 
 Conventions: losses are cross-entropies in nats, the label noise included; the *scale* λ multiplies the published
-key-query matrix; a model's feed-forward layer reads the last token (``"F"``) or also the attention output (``"FA"``);
-``noise_estimate`` is the α̂ that layer was built with; step t = 0 is the untrained model.
+key-query matrix; a `Layer` says which attention a model has, whether its feed-forward layer reads the attention output
+too, and with which α̂ that was built; step t = 0 is the untrained model.
 """
 
 from plumbline.theory.reasoning.batch_noise import batch_loss_deviation
@@ -27,6 +27,7 @@ from plumbline.theory.reasoning.finite_sample import (
 )
 from plumbline.theory.reasoning.first_step import feed_forward_gradient, key_query_gradient
 from plumbline.theory.reasoning.gradient_flow import gradient_flow, normalized_gradient_flow
+from plumbline.theory.reasoning.layer import Layer
 from plumbline.theory.reasoning.optimum import feed_forward_gap, limit_loss, minimum_loss, optimal_scale
 from plumbline.theory.reasoning.population_loss import output_probabilities, population_loss, population_loss_derivative
 from plumbline.theory.reasoning.softmax_loss import softmax_loss, softmax_probabilities
@@ -35,6 +36,7 @@ from plumbline.theory.reasoning.unconstrained import UnseenBound, feed_forward_f
 
 __all__ = [
     "AnswerProbabilities",
+    "Layer",
     "LayerLogits",
     "LimitCycle",
     "NormalizedGDCurve",

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 
 from plumbline.theory import checks
-from plumbline.theory.reasoning.bayes import check_noise_estimate, noise_logit
-from plumbline.theory.reasoning.population_loss import ATTENTIONS
-from plumbline.theory.reasoning.softmax_loss import FEED_FORWARDS, attention_weights, leaking_logits
-from plumbline.theory.reasoning.task import ReasoningTask, check_task
+from plumbline.theory.reasoning.bayes import noise_logit
+from plumbline.theory.reasoning.layer import LINEAR_FA, Layer, check_layer
+from plumbline.theory.reasoning.softmax_loss import attention_weights, leaking_logits
+from plumbline.theory.reasoning.task import ReasoningTask
 
 
 def batch_loss_deviation(
     task: ReasoningTask,
     scale: float,
     batch_size: int,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_FA,
 ) -> float:
     r"""Return the standard deviation of the mean loss over B sentences, all triggers at the same scale λ.
 
@@ -35,9 +32,7 @@ def batch_loss_deviation(
         task: The data distribution.
         scale: λ.
         batch_size: B, from 1 up.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
 
     Returns:
         The standard deviation in nats; with softmax attention its relative error is of order bM/n.
@@ -52,16 +47,13 @@ def batch_loss_deviation(
         >>> round(batch_loss_deviation(ReasoningTask(noise=0.2), 1.0, 512), 6)
         0.024506
     """
-    check_task(task)
-    checks.one_of("attention", attention, ATTENTIONS)
-    checks.one_of("feed_forward", feed_forward, FEED_FORWARDS)
-    estimate = check_noise_estimate(task, noise_estimate)
+    estimate = check_layer(task, layer)
     number, size = checks.real("scale", scale), checks.integer("batch_size", batch_size, at_least=1)
-    noise, kappa = task.noise, float(feed_forward == "FA")
-    if attention != "softmax":
+    noise, kappa = task.noise, layer.kappa
+    if layer.attention != "softmax":
         if not noise:
             return 0.0
-        reach = max(number, 0.0) if attention == "relu" else number
+        reach = max(number, 0.0) if layer.attention == "relu" else number
         return abs(noise_logit(estimate) - (1 - kappa) * reach) * math.sqrt(noise * (1 - noise) / size)
     a, b = attention_weights(task, number)
     logits = leaking_logits(task, a, b, b, kappa, estimate)

@@ -100,6 +100,11 @@ def check_noise_estimate(task: ReasoningTask, estimate: Any) -> float:
         return task.noise
     if not task.noise:
         raise ValueError(f"noise_estimate must be None for a task without noise, got {estimate!r}")
+    return check_share(estimate)
+
+
+def check_share(estimate: Any) -> float:
+    """Return α̂ as a float in (0, 1)."""
     number = checks.real("noise_estimate", estimate, above=0.0)
     if number >= 1:
         raise ValueError(f"noise_estimate must be less than 1, got {number}")

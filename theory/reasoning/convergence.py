@@ -7,9 +7,9 @@ from typing import Any
 
 from plumbline.theory import checks
 from plumbline.theory.reasoning.bayes import bayes_risk, check_noise_estimate
+from plumbline.theory.reasoning.layer import LINEAR_FA, Layer, check_layer
 from plumbline.theory.reasoning.optimum import optimal_scale
-from plumbline.theory.reasoning.population_loss import ATTENTIONS, log_distance, population_loss
-from plumbline.theory.reasoning.softmax_loss import FEED_FORWARDS
+from plumbline.theory.reasoning.population_loss import log_distance, population_loss
 from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 LEARNING_RATES = (1e-12, 1e6)
@@ -20,10 +20,7 @@ def steps_to(
     task: ReasoningTask,
     excess: float,
     learning_rate: float,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_FA,
 ) -> int:
     r"""Return the first step after which the population loss is within ``excess`` of the Bayes risk.
 
@@ -37,9 +34,7 @@ def steps_to(
         task: The data distribution.
         excess: ε > 0 in nats.
         learning_rate: η > 0.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
 
     Returns:
         The number of steps.
@@ -54,28 +49,28 @@ def steps_to(
         >>> steps_to(ReasoningTask(), 0.01, 0.1)
         195
     """
-    estimate = check_model(task, attention, feed_forward, noise_estimate, learning_rate)
+    estimate = check_layer(task, layer)
+    check_learning_rate(learning_rate)
     epsilon = checks.real("excess", excess, above=0.0)
     speed = step_length(task, learning_rate)
-    model: dict[str, Any] = {"attention": attention, "feed_forward": feed_forward, "noise_estimate": noise_estimate}
-    closed = attention != "softmax" and (not task.noise or feed_forward == "FA")
+    closed = layer.attention != "softmax" and (not task.noise or layer.feed_forward == "FA")
     if closed and estimate == task.noise:
         # log(e^ε − 1), also where e^ε overflows.
         scale = log_distance(task, estimate) - (epsilon + math.log(-math.expm1(-epsilon)))
         return max(math.ceil(scale / speed), 0)
-    target, best = bayes_risk(task) + epsilon, optimal_scale(task, **model)
+    target, best = bayes_risk(task) + epsilon, optimal_scale(task, layer)
     if best == math.inf:  # where e^{−λ} is that small every loss is its limit in float64
         best = log_distance(task, estimate) + math.log(task.sentence_length) + 60
     last = max(math.ceil(best / speed), 0)
 
     def reached(step: int) -> bool:
-        return population_loss(task, speed * step, method="second-order", **model) <= target
+        return population_loss(task, speed * step, layer, method="second-order") <= target
 
     # The step before the optimum or the first one past it is the best of all.
     ends = (max(last - 1, 0), last)
     candidates = [step for step in ends if reached(step)]
     if not candidates:
-        least = min(population_loss(task, speed * step, **model) for step in ends) - bayes_risk(task)
+        least = min(population_loss(task, speed * step, layer) for step in ends) - bayes_risk(task)
         raise ValueError(f"excess must be at least {least:.6g}, the least this model reaches, got {epsilon}")
     low, high = -1, candidates[0]
     while high - low > 1:
@@ -177,15 +172,6 @@ def stall_scale(task: ReasoningTask, *, precision: str = "float32", noise_estima
 def step_length(task: ReasoningTask, learning_rate: float) -> float:
     """How far each scale moves in one normalised step: η over the square root of the number of scales."""
     return learning_rate / math.sqrt(len(task.sentence_triggers))
-
-
-def check_model(task: Any, attention: Any, feed_forward: Any, noise_estimate: Any, learning_rate: Any) -> float:
-    """Validate what every curve takes, and return α̂."""
-    check_task(task)
-    checks.one_of("attention", attention, ATTENTIONS)
-    checks.one_of("feed_forward", feed_forward, FEED_FORWARDS)
-    check_learning_rate(learning_rate)
-    return check_noise_estimate(task, noise_estimate)
 
 
 def check_learning_rate(value: Any) -> float:

@@ -10,8 +10,9 @@ import numpy as np
 
 from plumbline.theory import checks
 from plumbline.theory.reasoning.bayes import noise_logit
-from plumbline.theory.reasoning.convergence import check_model, step_length
+from plumbline.theory.reasoning.convergence import check_learning_rate, step_length
 from plumbline.theory.reasoning.gradient_flow import check_probabilities
+from plumbline.theory.reasoning.layer import LINEAR_F, LINEAR_FA, Layer, check_layer
 from plumbline.theory.reasoning.optimum import optimal_scale
 from plumbline.theory.reasoning.population_loss import (
     log_competitors,
@@ -58,10 +59,8 @@ def normalized_gd_curve(
     task: ReasoningTask,
     steps: int,
     learning_rate: float,
+    layer: Layer = LINEAR_FA,
     *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
     batch_size: int | None = None,
     trigger_probabilities: Any = None,
     method: str = "second-order",
@@ -84,9 +83,7 @@ def normalized_gd_curve(
         task: The data distribution.
         steps: T from 0 up.
         learning_rate: η > 0.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
         batch_size: B, sentences per step; ``None`` is the population gradient. At least 2 Q.
         trigger_probabilities: (Q,) positive, summing to 1, for triggers that are not equally frequent: the exact
             iteration of the population gradient. Linear and ReLU attention without noise only, no ``batch_size``.
@@ -107,12 +104,12 @@ def normalized_gd_curve(
         >>> round(float(curve.losses[100]), 10)
         0.5151864427
     """
-    check_model(task, attention, feed_forward, noise_estimate, learning_rate)
+    check_layer(task, layer)
+    check_learning_rate(learning_rate)
     checks.one_of("method", method, METHODS)
     steps = checks.integer("steps", steps, at_least=0, at_most=MAX_STEPS)
-    model: dict[str, Any] = {"attention": attention, "feed_forward": feed_forward, "noise_estimate": noise_estimate}
     if trigger_probabilities is not None:
-        _closed(attention)
+        _closed(layer)
         if batch_size is not None:
             raise ValueError(f"batch_size must be None with trigger_probabilities, got {batch_size!r}")
         weights = check_probabilities(task, trigger_probabilities)
@@ -122,18 +119,15 @@ def normalized_gd_curve(
     if batch_size is not None:
         size = checks.integer("batch_size", batch_size, at_least=2 * len(task.sentence_triggers))
         speed *= 1 - (len(task.sentence_triggers) - 1) / (2 * size)
-    scales = speed * _multiples(task, steps, speed, model)
-    return NormalizedGDCurve(scales, population_loss(task, scales, method=method, **model))
+    scales = speed * _multiples(task, steps, speed, layer)
+    return NormalizedGDCurve(scales, population_loss(task, scales, layer, method=method))
 
 
 def replay_normalized_gd(
     task: ReasoningTask,
     counts: Any,
     learning_rate: float,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_FA,
 ) -> NormalizedGDCurve:
     r"""Return the exact path and batch losses of a linear or ReLU model trained on batches with these counts.
 
@@ -151,9 +145,7 @@ def replay_normalized_gd(
         counts: Without noise (T, Q): how many sentences of batch t have trigger k. With noise (T, 2): how many are
             labelled with the output and with the noise token. Non-negative, at least one sentence per batch.
         learning_rate: η > 0.
-        attention: ``"linear"`` or ``"relu"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Linear or ReLU attention, feed-forward layer and α̂.
 
     Returns:
         `NormalizedGDCurve` with ``scales`` (T + 1, Q), with noise (T + 1,), and ``losses`` (T,) of each batch before
@@ -170,8 +162,9 @@ def replay_normalized_gd(
         >>> [round(loss, 10) for loss in replay.losses.tolist()]
         [2.4849066498, 2.3391267585]
     """
-    estimate = check_model(task, attention, feed_forward, noise_estimate, learning_rate)
-    _closed(attention)
+    estimate = check_layer(task, layer)
+    check_learning_rate(learning_rate)
+    _closed(layer)
     batches = checks.array("counts", counts, (None, 2 if task.noise else task.triggers))
     if (batches < 0).any() or (batches.sum(axis=1) <= 0).any():
         raise ValueError("counts must be non-negative with at least one sentence in each batch")
@@ -180,7 +173,7 @@ def replay_normalized_gd(
         scales = _joint_path(task, shares, learning_rate)
         return NormalizedGDCurve(scales, np.sum(shares * population_loss(task, scales[:-1]), axis=1))
     noise, gamma = shares[:, 1], noise_logit(estimate)
-    if feed_forward == "FA":
+    if layer.feed_forward == "FA":
         path = learning_rate * np.arange(len(batches) + 1.0)
         base = noise * -math.log(estimate) - (1 - noise) * math.log1p(-estimate)
         return NormalizedGDCurve(path, base + np.logaddexp(0.0, log_distance(task, estimate) - path[:-1]))
@@ -190,19 +183,16 @@ def replay_normalized_gd(
         x = learning_rate * place[t]
         # The sign of −dL/dλ: e^λ against (1 − α_B)/α_B times its competitors.
         pull = np.sign((1 - share) * math.exp(min(competitors - x, 700.0)) - share)
-        place[t + 1] = place[t] + (0.0 if attention == "relu" and x < 0 else pull)
+        place[t + 1] = place[t] + (0.0 if layer.attention == "relu" and x < 0 else pull)
     path = learning_rate * place
-    used = np.maximum(path[:-1], 0.0) if attention == "relu" else path[:-1]
+    used = np.maximum(path[:-1], 0.0) if layer.attention == "relu" else path[:-1]
     return NormalizedGDCurve(path, noise * (used - gamma) + np.logaddexp(0.0, competitors - used))
 
 
 def limit_cycle(
     task: ReasoningTask,
     learning_rate: float,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "F",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_F,
 ) -> LimitCycle:
     r"""Return the 2-cycle in which normalised gradient descent ends where the loss has a finite minimum.
 
@@ -213,9 +203,7 @@ def limit_cycle(
     Args:
         task: The data distribution, with noise.
         learning_rate: η > 0.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"``; ``"FA"`` where softmax attention gives it a finite optimum.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂; FA only where softmax attention gives it a finite optimum.
 
     Returns:
         `LimitCycle`.
@@ -230,22 +218,22 @@ def limit_cycle(
         >>> limit_cycle(ReasoningTask(noise=0.5), 0.1).first_step
         41
     """
-    check_model(task, attention, feed_forward, noise_estimate, learning_rate)
-    model: dict[str, Any] = {"attention": attention, "feed_forward": feed_forward, "noise_estimate": noise_estimate}
-    best = optimal_scale(task, **model)
+    check_layer(task, layer)
+    check_learning_rate(learning_rate)
+    best = optimal_scale(task, layer)
     if not 0 < best < math.inf:
         raise ValueError(
             f"task and model must have a finite positive optimal scale for a limit cycle, got {best} for {task} with "
-            f"attention {attention!r} and feed_forward {feed_forward!r}"
+            f"attention {layer.attention!r} and feed_forward {layer.feed_forward!r}"
         )
     speed = step_length(task, learning_rate)
     k = math.ceil(best / speed)
     low, high = speed * (k - 1), speed * k
-    return LimitCycle(k, (low, high), (population_loss(task, low, **model), population_loss(task, high, **model)))
+    return LimitCycle(k, (low, high), (population_loss(task, low, layer), population_loss(task, high, layer)))
 
 
-def _closed(attention: str) -> None:
-    if attention == "softmax":
+def _closed(layer: Layer) -> None:
+    if layer.attention == "softmax":
         raise ValueError('attention must be "linear" or "relu" here, got \'softmax\': its loss needs all token counts')
 
 
@@ -261,17 +249,17 @@ def _joint_path(task: ReasoningTask, shares: np.ndarray, learning_rate: float) -
     return path
 
 
-def _multiples(task: ReasoningTask, steps: int, speed: float, model: dict[str, Any]) -> np.ndarray:
+def _multiples(task: ReasoningTask, steps: int, speed: float, layer: Layer) -> np.ndarray:
     """λ_t in units of the step (T + 1,)."""
-    best = optimal_scale(task, **model)
+    best = optimal_scale(task, layer)
     if best == math.inf:
         return np.arange(steps + 1.0)
     place = np.zeros(steps + 1)
     for t in range(steps):
         scale = speed * place[t]
-        if model["attention"] == "softmax":  # convex in the attention weight: downhill is towards the optimum
+        if layer.attention == "softmax":  # convex in the attention weight: downhill is towards the optimum
             downhill = np.sign(best - scale)
         else:
-            downhill = -np.sign(population_loss_derivative(task, scale, **model))
+            downhill = -np.sign(population_loss_derivative(task, scale, layer))
         place[t + 1] = place[t] + downhill
     return place

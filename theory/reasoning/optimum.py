@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from plumbline.theory import checks
-from plumbline.theory.reasoning.bayes import check_noise_estimate, cross_entropy, noise_logit
-from plumbline.theory.reasoning.population_loss import ATTENTIONS, log_competitors, population_loss
-from plumbline.theory.reasoning.softmax_loss import FEED_FORWARDS, leaking_logits
+from plumbline.theory.reasoning.bayes import cross_entropy, noise_logit
+from plumbline.theory.reasoning.layer import LINEAR_FA, Layer, check_layer
+from plumbline.theory.reasoning.population_loss import log_competitors, population_loss
+from plumbline.theory.reasoning.softmax_loss import leaking_logits
 from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 
 def optimal_scale(
     task: ReasoningTask,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_FA,
 ) -> float:
     r"""Return the key-query scale λ* that minimises `population_loss`; ``inf`` where it falls for ever.
 
@@ -32,9 +30,7 @@ def optimal_scale(
 
     Args:
         task: The data distribution.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
 
     Returns:
         λ*, possibly ``inf``.
@@ -46,24 +42,21 @@ def optimal_scale(
         Derived here.
 
     Example:
-        >>> round(optimal_scale(ReasoningTask(noise=0.2), feed_forward="F"), 10)
+        >>> round(optimal_scale(ReasoningTask(noise=0.2), Layer(feed_forward="F")), 10)
         5.4510384536
     """
-    estimate = _check(task, attention, feed_forward, noise_estimate)
-    if attention == "softmax":
-        return _softmax_optimum(task, feed_forward, noise_estimate, estimate)
-    if not task.noise or feed_forward == "FA":
+    estimate = check_layer(task, layer)
+    if layer.attention == "softmax":
+        return _softmax_optimum(task, layer.kappa, estimate)
+    if not task.noise or layer.feed_forward == "FA":
         return math.inf
     scale = math.log1p(-task.noise) - math.log(task.noise) + log_competitors(task, estimate)
-    return max(scale, 0.0) if attention == "relu" else scale
+    return max(scale, 0.0) if layer.attention == "relu" else scale
 
 
 def limit_loss(
     task: ReasoningTask,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_FA,
 ) -> float:
     r"""Return the limit of `population_loss` as the key-query scale goes to infinity.
 
@@ -79,9 +72,7 @@ def limit_loss(
 
     Args:
         task: The data distribution.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
 
     Returns:
         The limit in nats, possibly ``inf``.
@@ -93,23 +84,20 @@ def limit_loss(
         Nguyen, Nguyen-Tang 2025 (2505.15009), Lemma 3.1, for the linear and ReLU FA models; the others derived here.
 
     Example:
-        >>> round(limit_loss(ReasoningTask(), attention="softmax"), 10)
+        >>> round(limit_loss(ReasoningTask(), Layer("softmax")), 10)
         3.1225801889
     """
-    estimate = _check(task, attention, feed_forward, noise_estimate)
-    if attention == "softmax":
-        return population_loss(task, 1.0, feed_forward=feed_forward, noise_estimate=noise_estimate)
+    estimate = check_layer(task, layer)
+    if layer.attention == "softmax":
+        return population_loss(task, 1.0, replace(layer, attention="linear"))
     if not task.noise:
         return 0.0
-    return cross_entropy(task.noise, estimate) if feed_forward == "FA" else math.inf
+    return cross_entropy(task.noise, estimate) if layer.feed_forward == "FA" else math.inf
 
 
 def minimum_loss(
     task: ReasoningTask,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_FA,
 ) -> float:
     r"""Return the infimum of `population_loss` over the key-query scale: its value at `optimal_scale`.
 
@@ -117,9 +105,7 @@ def minimum_loss(
 
     Args:
         task: The data distribution.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
 
     Returns:
         The smallest loss in nats.
@@ -131,17 +117,17 @@ def minimum_loss(
         Derived here.
 
     Example:
-        >>> round(minimum_loss(ReasoningTask(noise=0.5), feed_forward="F"), 10)
+        >>> round(minimum_loss(ReasoningTask(noise=0.5), Layer(feed_forward="F")), 10)
         2.7319159025
     """
-    estimate = _check(task, attention, feed_forward, noise_estimate)
-    scale = optimal_scale(task, attention=attention, feed_forward=feed_forward, noise_estimate=noise_estimate)
+    estimate = check_layer(task, layer)
+    scale = optimal_scale(task, layer)
     if scale == math.inf:
-        return limit_loss(task, attention=attention, feed_forward=feed_forward, noise_estimate=noise_estimate)
+        return limit_loss(task, layer)
     if scale == -math.inf:
         even = 1 / (task.sentence_length - 1)
-        return leaking_logits(task, 0.0, even, even, float(feed_forward == "FA"), estimate).loss("exact").value
-    return population_loss(task, scale, attention=attention, feed_forward=feed_forward, noise_estimate=noise_estimate)
+        return leaking_logits(task, 0.0, even, even, layer.kappa, estimate).loss("exact").value
+    return population_loss(task, scale, layer)
 
 
 def feed_forward_gap(task: ReasoningTask) -> float:
@@ -176,18 +162,11 @@ def feed_forward_gap(task: ReasoningTask) -> float:
     return noise * (log_competitors(task, noise) - noise_logit(noise))
 
 
-def _check(task: ReasoningTask, attention: str, feed_forward: str, noise_estimate: float | None) -> float:
-    check_task(task)
-    checks.one_of("attention", attention, ATTENTIONS)
-    checks.one_of("feed_forward", feed_forward, FEED_FORWARDS)
-    return check_noise_estimate(task, noise_estimate)
-
-
-def _softmax_optimum(task: ReasoningTask, feed_forward: str, noise_estimate: float | None, estimate: float) -> float:
+def _softmax_optimum(task: ReasoningTask, kappa: float, estimate: float) -> float:
     """The minimum over the attention weight a of the output; b = (1 − a)/(H − 1)."""
     from scipy.optimize import brentq
 
-    kappa, others = float(feed_forward == "FA"), task.sentence_length - 1
+    others = task.sentence_length - 1
 
     def slope(a: float) -> float:
         b = (1 - a) / others

@@ -8,28 +8,24 @@ from typing import Any, overload
 import numpy as np
 
 from plumbline.theory import checks
-from plumbline.theory.reasoning.bayes import AnswerProbabilities, check_noise_estimate, cross_entropy, noise_logit
+from plumbline.theory.reasoning.bayes import AnswerProbabilities, cross_entropy, noise_logit
+from plumbline.theory.reasoning.layer import LINEAR_FA, Layer, check_layer
 from plumbline.theory.reasoning.softmax_loss import (
-    FEED_FORWARDS,
     METHODS,
     leaking_logits,
     softmax_loss,
     softmax_loss_derivative,
     softmax_probabilities,
 )
-from plumbline.theory.reasoning.task import ReasoningTask, check_task
-
-ATTENTIONS = ("linear", "relu", "softmax")
+from plumbline.theory.reasoning.task import ReasoningTask
 
 
 @overload
 def population_loss(
     task: ReasoningTask,
     scale: float,
+    layer: Layer = ...,
     *,
-    attention: str = ...,
-    feed_forward: str = ...,
-    noise_estimate: float | None = ...,
     method: str = ...,
     relu_offset: float = ...,
 ) -> float: ...
@@ -37,20 +33,16 @@ def population_loss(
 def population_loss(
     task: ReasoningTask,
     scale: np.ndarray,
+    layer: Layer = ...,
     *,
-    attention: str = ...,
-    feed_forward: str = ...,
-    noise_estimate: float | None = ...,
     method: str = ...,
     relu_offset: float = ...,
 ) -> np.ndarray: ...
 def population_loss(
     task: ReasoningTask,
     scale: Any,
+    layer: Layer = LINEAR_FA,
     *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
     method: str = "exact",
     relu_offset: float = 0.0,
 ) -> float | np.ndarray:
@@ -72,9 +64,7 @@ def population_loss(
     Args:
         task: The data distribution.
         scale: λ, a number or an array of them.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂ in (0, 1) the feed-forward layer is built with; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
         method: for softmax attention (and ReLU with an offset), ``"exact"``, ``"second-order"`` (20 times faster) or
             ``"jensen"`` (an upper bound); `softmax_loss` returns them with their errors.
         relu_offset: ε ≥ 0 in the ReLU attention max(s + ε, 0). The published code has ε = 1e-8, which lets every
@@ -96,30 +86,27 @@ def population_loss(
         >>> round(population_loss(ReasoningTask(noise=0.2), 10.0), 10)
         0.5025067646
     """
-    check_task(task)
-    options = _options(task, attention, feed_forward, noise_estimate, method)
+    estimate = check_layer(task, layer)
+    checks.one_of("method", method, METHODS)
     offset = checks.real("relu_offset", relu_offset, at_least=0.0, at_most=1.0)
-    if offset and attention != "relu":
-        raise ValueError(f'relu_offset is for attention "relu" only, got {relu_offset!r} with {attention!r}')
+    if offset and layer.attention != "relu":
+        raise ValueError(f'relu_offset is for attention "relu" only, got {relu_offset!r} with {layer.attention!r}')
     if isinstance(scale, np.ndarray | list | tuple):
         scales = checks.array("scale", scale, (None,) * np.ndim(scale))
-        if attention != "softmax" and not offset:
-            return _closed_form(task, scales, attention, *options)
-        values = [_averaged(task, x, attention, feed_forward, noise_estimate, method, offset) for x in scales.flat]
+        if layer.attention != "softmax" and not offset:
+            return _closed_form(task, scales, layer, estimate)
+        values = [_averaged(task, x, layer, estimate, method, offset) for x in scales.flat]
         return np.array(values).reshape(scales.shape)
     number = checks.real("scale", scale)
-    if attention != "softmax" and not offset:
-        return float(_closed_form(task, np.array(number), attention, *options))
-    return _averaged(task, number, attention, feed_forward, noise_estimate, method, offset)
+    if layer.attention != "softmax" and not offset:
+        return float(_closed_form(task, np.array(number), layer, estimate))
+    return _averaged(task, number, layer, estimate, method, offset)
 
 
 def population_loss_derivative(
     task: ReasoningTask,
     scale: float,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_FA,
 ) -> float:
     r"""Return dL/dλ of `population_loss`.
 
@@ -133,9 +120,7 @@ def population_loss_derivative(
     Args:
         task: The data distribution.
         scale: λ.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
 
     Returns:
         The derivative. Where the Q triggers have scales of their own, ∂L/∂λ_k is this times P(trigger k).
@@ -150,14 +135,13 @@ def population_loss_derivative(
         >>> round(population_loss_derivative(ReasoningTask(noise=0.2), 0.0), 10)
         -0.9789029536
     """
-    check_task(task)
-    kappa, estimate = _options(task, attention, feed_forward, noise_estimate, "exact")
+    estimate = check_layer(task, layer)
     number = checks.real("scale", scale)
-    if attention == "softmax":
-        return softmax_loss_derivative(task, number, feed_forward=feed_forward, noise_estimate=noise_estimate)
-    if attention == "relu" and number < 0:
+    if layer.attention == "softmax":
+        return softmax_loss_derivative(task, number, **_of_softmax(layer))
+    if layer.attention == "relu" and number < 0:
         return 0.0
-    if task.noise and not kappa:
+    if task.noise and not layer.kappa:
         # (e^λ − (1−α)(e^λ + C))/(e^λ + C), with C = e^γ̂ + N − 2 and in terms that lie in (0, 1).
         other = _logistic(log_competitors(task, estimate) - number)
         return task.noise * (1 - other) - (1 - task.noise) * other
@@ -167,10 +151,7 @@ def population_loss_derivative(
 def output_probabilities(
     task: ReasoningTask,
     scale: float,
-    *,
-    attention: str = "linear",
-    feed_forward: str = "FA",
-    noise_estimate: float | None = None,
+    layer: Layer = LINEAR_FA,
 ) -> AnswerProbabilities:
     r"""Return the model's probabilities P(y) of the output token and P(τ) of the noise token, averaged over sentences.
 
@@ -181,9 +162,7 @@ def output_probabilities(
     Args:
         task: The data distribution.
         scale: λ.
-        attention: ``"linear"``, ``"relu"`` or ``"softmax"``.
-        feed_forward: ``"F"`` or ``"FA"``.
-        noise_estimate: α̂; ``None`` is the task's noise.
+        layer: Attention, feed-forward layer and α̂.
 
     Returns:
         `AnswerProbabilities`. With linear and ReLU attention they are the same for every sentence.
@@ -198,14 +177,13 @@ def output_probabilities(
         >>> round(output_probabilities(ReasoningTask(noise=0.5), 5.0).noise_token, 10)
         0.4182698731
     """
-    check_task(task)
-    kappa, estimate = _options(task, attention, feed_forward, noise_estimate, "exact")
+    estimate = check_layer(task, layer)
     number = checks.real("scale", scale)
-    if attention == "softmax":
-        return softmax_probabilities(task, number, feed_forward=feed_forward, noise_estimate=noise_estimate)
-    if attention == "relu":
+    if layer.attention == "softmax":
+        return softmax_probabilities(task, number, **_of_softmax(layer))
+    if layer.attention == "relu":
         number = max(number, 0.0)
-    if task.noise and kappa:
+    if task.noise and layer.kappa:
         found = _logistic(number - log_distance(task, estimate))  # 1/(1 + (1−α̂)(N−2) e^{−λ})
         return AnswerProbabilities((1 - estimate) * found, estimate * found)
     gamma = noise_logit(estimate) if task.noise else 0.0
@@ -225,43 +203,29 @@ def log_competitors(task: ReasoningTask, estimate: float) -> float:
     return float(np.logaddexp(noise_logit(estimate), math.log(task.vocab_size - 2)))
 
 
-def _closed_form(task: ReasoningTask, scale: np.ndarray, attention: str, kappa: bool, estimate: float) -> np.ndarray:
-    if attention == "relu":
+def _closed_form(task: ReasoningTask, scale: np.ndarray, layer: Layer, estimate: float) -> np.ndarray:
+    if layer.attention == "relu":
         scale = np.maximum(scale, 0.0)
     if not task.noise:
         return np.logaddexp(0.0, log_distance(task, 0.0) - scale)
-    if kappa:
+    if layer.kappa:
         return cross_entropy(task.noise, estimate) + np.logaddexp(0.0, log_distance(task, estimate) - scale)
     # −(1−α)λ + log(e^λ + C) = αλ + log(1 + C e^{−λ}), so that large λ do not cancel.
     noise = task.noise
     return noise * (scale - noise_logit(estimate)) + np.logaddexp(0.0, log_competitors(task, estimate) - scale)
 
 
-def _averaged(
-    task: ReasoningTask,
-    scale: float,
-    attention: str,
-    feed_forward: str,
-    noise_estimate: float | None,
-    method: str,
-    offset: float,
-) -> float:
+def _averaged(task: ReasoningTask, scale: float, layer: Layer, estimate: float, method: str, offset: float) -> float:
     """The loss where every position leaks into the logits."""
-    if attention == "softmax":
-        return softmax_loss(task, scale, feed_forward=feed_forward, noise_estimate=noise_estimate, method=method).value
-    estimate = check_noise_estimate(task, noise_estimate)
+    if layer.attention == "softmax":
+        return softmax_loss(task, scale, method=method, **_of_softmax(layer)).value
     on_output = max(scale + offset, 0.0)
-    return leaking_logits(task, on_output, offset, offset, float(feed_forward == "FA"), estimate).loss(method).value
+    return leaking_logits(task, on_output, offset, offset, layer.kappa, estimate).loss(method).value
 
 
-def _options(
-    task: ReasoningTask, attention: Any, feed_forward: Any, noise_estimate: Any, method: Any
-) -> tuple[bool, float]:
-    """Validate; return whether the feed-forward layer reads the attention output, and α̂."""
-    checks.one_of("attention", attention, ATTENTIONS)
-    checks.one_of("feed_forward", feed_forward, FEED_FORWARDS)
-    checks.one_of("method", method, METHODS)
-    return feed_forward == "FA", check_noise_estimate(task, noise_estimate)
+def _of_softmax(layer: Layer) -> dict[str, Any]:
+    """What the calculators of softmax attention take of a layer."""
+    return {"feed_forward": layer.feed_forward, "noise_estimate": layer.noise_estimate}
 
 
 def _logistic(x: float) -> float:

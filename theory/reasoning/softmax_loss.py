@@ -11,10 +11,10 @@ import numpy as np
 from plumbline.theory import checks
 from plumbline.theory.estimate import Estimate
 from plumbline.theory.reasoning.bayes import AnswerProbabilities, check_noise_estimate, noise_logit
+from plumbline.theory.reasoning.layer import FEED_FORWARDS
 from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 METHODS = ("exact", "second-order", "jensen")
-FEED_FORWARDS = ("F", "FA")
 MAX_EXACT_SIZE = 10_000
 """Largest vocabulary and sentence of the exact method."""
 MAX_TIED_SCALE = 1e4

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from plumbline.theory import checks
 from plumbline.theory.reasoning.bayes import bayes_risk
-from plumbline.theory.reasoning.population_loss import ATTENTIONS
+from plumbline.theory.reasoning.layer import ATTENTIONS
 from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 

@@ -15,6 +15,7 @@ from plumbline.analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER
 from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
 from plumbline.analysis.verdict import Identity
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     batch_loss_deviation,
     normalized_gd_curve,
@@ -82,13 +83,13 @@ def path_deviation(task: ReasoningTask, learning_rate: float, steps: int) -> np.
 )
 def noiseless_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
     trained = yield train_curve(case, budget, seed)
-    task, steps, options = case.task, len(trained["losses"]) - 1, case.options
-    curve = normalized_gd_curve(task, steps, case.learning_rate, batch_size=BATCH, **options)
-    slopes = np.array([population_loss_derivative(task, scale, **options) for scale in curve.scales])
+    task, steps, layer = case.task, len(trained["losses"]) - 1, case.layer
+    curve = normalized_gd_curve(task, steps, case.learning_rate, layer, batch_size=BATCH)
+    slopes = np.array([population_loss_derivative(task, scale, layer) for scale in curve.scales])
     deviation = np.abs(slopes) * path_deviation(task, case.learning_rate, steps)
 
     def at_speed(speed: float) -> Any:
-        return population_loss(task, speed * np.arange(steps + 1), **options)
+        return population_loss(task, speed * np.arange(steps + 1), layer)
 
     return Evidence(
         # In units of the band. The offset of ReLU attention moves the loss by H times 1e-8, relatively.
@@ -123,24 +124,23 @@ def noiseless_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
 def noisy_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
     trained = yield train_curve(case, budget, seed, noise_levels=NOISE_LEVELS)
     # Training ends where every gradient is 0 in float64: softmax attention at scales of 42, others where e^{−λ} is 0.
-    steps, rate = len(trained["losses"]) - 1, case.learning_rate
+    steps, rate, layer = len(trained["losses"]) - 1, case.learning_rate, case.layer
+    swapped = replace(layer, feed_forward="F" if layer.feed_forward == "FA" else "FA")
     predicted, band, slower, other = [], [], [], []
     for noise in NOISE_LEVELS:
         task = replace(case.task, noise=noise)
-        options = case.options
-        curve = normalized_gd_curve(task, steps, rate, **options)
-        deviation = np.array([batch_loss_deviation(task, scale, BATCH, **options) for scale in curve.scales])
+        curve = normalized_gd_curve(task, steps, rate, layer)
+        deviation = np.array([batch_loss_deviation(task, scale, BATCH, layer) for scale in curve.scales])
         cycle: Any = 0.0
-        if options["feed_forward"] == "F" and case.attention != "softmax":
+        if layer.feed_forward == "F" and layer.attention != "softmax":
             # Past the optimum each batch has its own, a few steps of η away: the loss there is flat to second order,
             # and a walk of k steps of η costs at most (kη)²/8, as the curvature of cross-entropy is at most 1/4.
             cycle = (6 * rate) ** 2 / 8 * (np.arange(steps + 1) > np.argmin(curve.losses) - 3)
         predicted.append(curve.losses)
         band.append(SIGMAS * deviation + cycle + 1e-5 * curve.losses)
         slow = curve.scales / math.sqrt(task.triggers)
-        slower.append(population_loss(task, slow, method="second-order", **options))
-        swapped = {**options, "feed_forward": "F" if options["feed_forward"] == "FA" else "FA"}
-        other.append(normalized_gd_curve(task, steps, rate, **swapped).losses)
+        slower.append(population_loss(task, slow, layer, method="second-order"))
+        other.append(normalized_gd_curve(task, steps, rate, swapped).losses)
     return Evidence(
         rule=Identity(1.0, scale=np.stack(band, axis=1)),
         measured=trained["losses"],
@@ -266,7 +266,7 @@ def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
         return np.array(scale)
 
     def of_f(task: ReasoningTask) -> np.ndarray:
-        return normalized_gd_curve(task, len(path) - 1, rate, feed_forward="F").scales
+        return normalized_gd_curve(task, len(path) - 1, rate, Layer(feed_forward="F")).scales
 
     return Evidence(
         # One rounding of a sum per step.

@@ -16,12 +16,14 @@ from plumbline.analysis.reasoning.cases import PAPER, exact_loss, small_tasks, u
 from plumbline.analysis.verdict import Identity
 from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     bayes_predictor,
     bayes_risk,
     feed_forward_gradient,
     key_query_gradient,
 )
+from plumbline.theory.reasoning.layer import ATTENTIONS, FEED_FORWARDS
 
 SMALL = by_budget(
     {
@@ -94,8 +96,8 @@ def enumerated_population_loss(case: tuple[int, int], budget: Budget, seed: int)
     rivals: list[list[float]] = [[], [], [], []]
     for task in small_tasks(case[0] + 1000 * seed, case[1]):
         sentences = enumerated_sentences(task)
-        for attention in ("linear", "relu", "softmax"):
-            for kind in ("F", "FA"):
+        for attention in ATTENTIONS:
+            for kind in FEED_FORWARDS:
                 estimate = float(rng.uniform(0.1, 0.9)) if task.noise else None
                 scale = float(rng.uniform(0.0, 8.0))
                 model = OneLayerTransformer(
@@ -107,15 +109,14 @@ def enumerated_population_loss(case: tuple[int, int], budget: Budget, seed: int)
                     models = [model, unconstrained(model, "reparam-w"), unconstrained(model, "origin")]
                     measured += [model.loss(*sentences).item() for model in models]
                 wider = replace(task, vocab_size=task.vocab_size + 1)
-                other = "FA" if kind == "F" else "F"
-                hard = ("linear", 1.0) if attention == "softmax" else (attention, scale)
-                predicted += [exact_loss(task, scale, attention, kind, estimate)] * 3
-                half = 0.5 if task.noise else None
+                layer = Layer(attention, kind, estimate)
+                predicted += [exact_loss(task, scale, layer)] * 3
+                hard = (1.0, replace(layer, attention="linear")) if attention == "softmax" else (scale, layer)
                 wrong = [
-                    exact_loss(task, scale, attention, other, estimate),
-                    exact_loss(task, scale, attention, kind, half),
-                    exact_loss(wider, scale, attention, kind, estimate),
-                    exact_loss(task, hard[1], hard[0], kind, estimate),
+                    exact_loss(task, scale, replace(layer, feed_forward="FA" if kind == "F" else "F")),
+                    exact_loss(task, scale, replace(layer, noise_estimate=0.5 if task.noise else None)),
+                    exact_loss(wider, scale, layer),
+                    exact_loss(task, *hard),
                 ]
                 for losses, loss in zip(rivals, wrong, strict=True):
                     losses += [loss] * 3
@@ -176,8 +177,8 @@ def first_step_of_attention(task: ReasoningTask, budget: Budget, seed: int) -> E
 )
 def first_step_of_feed_forward(task: ReasoningTask, budget: Budget, seed: int) -> Evidence:
     measured = []
-    for attention in ("linear", "relu", "softmax"):
-        for kind in ("F", "FA") if attention == "linear" else ("F",):
+    for attention in ATTENTIONS:
+        for kind in FEED_FORWARDS if attention == "linear" else ("F",):
             model = OneLayerTransformer(task, attention=attention, feed_forward=kind)
             measured.append(_gradient(model, model.feed_forward_weight))
     predicted = feed_forward_gradient(task)

@@ -17,6 +17,7 @@ from plumbline.analysis.verdict import GlobalMinimum, Identity, Runs
 from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
 from plumbline.models.training.draws import generator
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     batch_loss_deviation,
     bayes_risk,
@@ -28,6 +29,7 @@ from plumbline.theory.reasoning import (
     population_loss_derivative,
     softmax_loss,
 )
+from plumbline.theory.reasoning.layer import FeedForward
 
 # L-BFGS stops at a relative gradient of 1e-9; along the exponential tails of these losses normalised steps go further.
 STATIONARY = 1e-6
@@ -75,8 +77,8 @@ def reparameterised_reach_bayes(case: Trained, budget: Budget, seed: int) -> Any
         measured=Runs(trained["final_losses"], trained["residuals"]),
         predicted=best,
         rivals=[
-            minimum_loss(even, feed_forward="F"),
-            limit_loss(case.task, attention="softmax"),
+            minimum_loss(even, Layer(feed_forward="F")),
+            limit_loss(case.task, Layer("softmax")),
             best - 0.02 * trivial,
         ],
     )  # fmt: skip
@@ -109,16 +111,17 @@ def lone_feed_forward_gap(case: Trained, budget: Budget, seed: int) -> Any:
         model=case.model,
         training=exact_lbfgs(100),
         # Different starts: right of 0 where ReLU attention has a slope from the outset.
-        start=0.0 if case.attention == "relu" else 2.0,
+        start=0.0 if case.layer.attention == "relu" else 2.0,
         data="population" if small else "expected counts",
         seeds=runs(budget),
         seed=seed,
     )
-    best, floor = minimum_loss(case.task, feed_forward="F"), bayes_risk(case.task)
+    alone = Layer(feed_forward="F")
+    best, floor = minimum_loss(case.task, alone), bayes_risk(case.task)
     return Evidence(
         rule=GlobalMinimum(
             1e-9,
-            trivial=population_loss(case.task, 0.0, feed_forward="F"),
+            trivial=population_loss(case.task, 0.0, alone),
             numerical_error=1e-12,
             tolerance_stationary=STATIONARY,
             attained=0.6,
@@ -140,9 +143,11 @@ def on_sentences(model: OneLayerTransformer, seed: int, count: int = 256) -> flo
         return model.loss(drawn.tokens, labels, weights).item()
 
 
-def softmax_at(task: ReasoningTask, scale: float, feed_forward: str, *, tied: bool = False) -> OneLayerTransformer:
+def softmax_at(
+    task: ReasoningTask, scale: float, feed_forward: FeedForward, *, tied: bool = False
+) -> OneLayerTransformer:
     """The published softmax model at a scale; tied: its value matrix is λ I, and F reads the attended trigger so."""
-    model = OneLayerTransformer(task, parameterization="reparam", attention="softmax", feed_forward=feed_forward)  # type: ignore[arg-type]
+    model = OneLayerTransformer(task, parameterization="reparam", attention="softmax", feed_forward=feed_forward)
     with torch.no_grad():
         assert model.scale is not None
         model.scale.fill_(scale)
@@ -182,7 +187,7 @@ SOFTMAX_CASES = by_budget(
     },
     cases=SOFTMAX_CASES,
 )
-def softmax_limit(case: tuple[ReasoningTask, str], budget: Budget, seed: int) -> Any:
+def softmax_limit(case: tuple[ReasoningTask, FeedForward], budget: Budget, seed: int) -> Any:
     task, kind = case
     trained = yield TrainReasoner(
         task=task,
@@ -194,18 +199,19 @@ def softmax_limit(case: tuple[ReasoningTask, str], budget: Budget, seed: int) ->
         seed=seed,
     )
     further = on_sentences(softmax_at(task, 60.0, kind), seed)
-    options: dict[str, Any] = {"feed_forward": kind}
+    softmax, linear = Layer("softmax", kind), Layer("linear", kind)
+    limit = limit_loss(task, softmax)
     return Evidence(
         # At a scale of 30 the other positions have weights of 1e-13; with other trigger counts scales of 25.
         rule=Identity(1e-7),
         measured=[trained["population"][-1, 0], trained["unseen"][-1, 0], further],
-        predicted=np.full(3, limit_loss(task, attention="softmax", **options)),
+        predicted=np.full(3, limit),
         rivals=[
             np.full(3, bayes_risk(task)),
-            np.full(3, population_loss(task, 2.0, **options)),
-            np.full(3, population_loss(task, 0.0, attention="softmax", **options)),
+            np.full(3, population_loss(task, 2.0, linear)),
+            np.full(3, population_loss(task, 0.0, softmax)),
         ],
-        note=f"limit {limit_loss(task, attention='softmax', **options):.6f}, Bayes risk {bayes_risk(task):.6f}",
+        note=f"limit {limit:.6f}, Bayes risk {bayes_risk(task):.6f}",
     )
 
 
@@ -240,7 +246,7 @@ def tied_softmax_reaches_bayes(task: ReasoningTask, budget: Budget, seed: int) -
         measured=[*small, large],
         predicted=[*tied, bayes_risk(published)],
         rivals=[
-            [*untied, limit_loss(published, attention="softmax")],
+            [*untied, limit_loss(published, Layer("softmax"))],
             [*(population_loss(task, scale) for scale in scales), bayes_risk(published)],
         ],
     )
@@ -258,7 +264,7 @@ def tied_softmax_reaches_bayes(task: ReasoningTask, budget: Budget, seed: int) -
 def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
     from scipy.interpolate import CubicSpline
 
-    task = PUBLISHED
+    task, softmax = PUBLISHED, Layer("softmax")
     trained = yield TrainReasoner(
         task=task,
         model="Reparam-Softmax-FA",
@@ -269,8 +275,8 @@ def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
     # It ends where all slopes are 0 in float64, at scales of 42.
     steps = len(trained["losses"]) - 1
     grid = np.linspace(0, 1.5 * rate * steps / task.triggers**0.5 + 1, 80)
-    slope = CubicSpline(grid, [population_loss_derivative(task, x, attention="softmax") for x in grid])
-    loss = CubicSpline(grid, population_loss(task, grid, attention="softmax", method="second-order"))
+    slope = CubicSpline(grid, [population_loss_derivative(task, x, softmax) for x in grid])
+    loss = CubicSpline(grid, population_loss(task, grid, softmax, method="second-order"))
     shares = trained["counts"][: steps + 1, 0] / BATCH
     scales, losses = np.zeros(task.triggers), []
     for share in shares:
@@ -278,8 +284,8 @@ def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
         gradient = share * slope(scales)
         scales = scales - rate * gradient / np.linalg.norm(gradient)
     predicted = np.array(losses)
-    deviation = np.array([batch_loss_deviation(task, x, BATCH, attention="softmax") for x in grid])
-    curve = normalized_gd_curve(task, steps, rate, attention="softmax", batch_size=BATCH, method="second-order")
+    deviation = np.array([batch_loss_deviation(task, x, BATCH, softmax) for x in grid])
+    curve = normalized_gd_curve(task, steps, rate, softmax, batch_size=BATCH)
     return Evidence(
         # The tokens of a batch move its loss by 1e-4, and, through the scales, by a few times that.
         rule=Identity(1.0, scale=np.full(steps + 1, 30 * deviation.max() + 1e-6)),

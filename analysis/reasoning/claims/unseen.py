@@ -41,7 +41,7 @@ def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
     noisy = bool(case.task.noise)
     levels = NOISE_LEVELS if noisy else (0.0,)
     # F only up to its optimum: beyond it the step depends on the batch.
-    steps = 25 if noisy and case.model.endswith("F") and not case.model.endswith("FA") else 120
+    steps = 25 if noisy and case.layer.feed_forward == "F" else 120
     trained = yield TrainReasoner(
         task=case.task,
         model=case.model,
@@ -55,7 +55,7 @@ def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
 
     def curves(shift: int = 0) -> np.ndarray:
         places = np.maximum(trained["steps"] - shift, 0)
-        predicted = [normalized_gd_curve(task, steps, case.learning_rate, **case.options).losses for task in tasks]
+        predicted = [normalized_gd_curve(task, steps, case.learning_rate, case.layer).losses for task in tasks]
         return np.stack(predicted, axis=1)[places]
 
     bounds = np.array([[unseen_output_bound(task).loss for task in tasks]])
@@ -95,7 +95,7 @@ def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
 def unconstrained_do_not_generalise(case: Trained, budget: Budget, seed: int) -> Any:
     trained = yield training(case.model, case.learning_rate, budget, seed, noise=bool(case.task.noise))
     losses, task = trained["unseen_output"].ravel(), case.task
-    bound = unseen_output_bound(task, attention=case.attention).output_loss
+    bound = unseen_output_bound(task, attention=case.layer.attention).output_loss
     return Evidence(
         # Sums of logits of a few tens in float64; untrained models sit at log N, exactly on the bound.
         rule=BoundForAll("lower", numerical_error=1e-9),

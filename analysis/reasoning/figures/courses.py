@@ -24,6 +24,7 @@ from plumbline.analysis.reasoning.claims.unseen import (
 from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
 from plumbline.analysis.reasoning.published import MODELS, both, on_sample, training
 from plumbline.theory.reasoning import (
+    Layer,
     bayes_risk,
     convergence_rate,
     excess_risk,
@@ -46,10 +47,9 @@ def exact_curve(model: str, noise: float, job: TrainReasoner) -> np.ndarray | No
     if model.startswith("Origin") or "-W-" in model:
         return None
     task = replace(PUBLISHED, noise=noise)
-    options = Trained(task, model).options
     batch = None if noise else job.batch
     return normalized_gd_curve(
-        task, job.training.steps, job.training.rates[0], batch_size=batch, method="second-order", **options
+        task, job.training.steps, job.training.rates[0], Trained(task, model).layer, batch_size=batch
     ).losses
 
 
@@ -63,7 +63,7 @@ def unseen_floor(model: str, noise: float) -> float | None:
     if not model.startswith("Origin"):
         return None
     task = replace(PUBLISHED, noise=noise)
-    return unseen_output_bound(task, attention=Trained(task, model).attention).loss
+    return unseen_output_bound(task, attention=Trained(task, model).layer.attention).loss
 
 
 def course(model: str, job: TrainReasoner, trained: Any, what: str, *, label: str = "α={:g}") -> list[Series]:
@@ -158,12 +158,12 @@ def comparison_of_models(budget: Budget, seed: int) -> Plan:
             panels.append(Panel(title, lines, xlabel="steps", ylabel=name))
         lines = []
         for model, job, result in list(zip(models, jobs, results, strict=True))[:2]:
+            layer = Trained(task, model).layer
             path = normalized_gd_curve(
-                task, job.training.steps, rate, batch_size=None if noisy else job.batch, method="jensen",
-                **Trained(task, model).options,
-            ).scales  # fmt: skip
+                task, job.training.steps, rate, layer, batch_size=None if noisy else job.batch, method="jensen"
+            ).scales
             places = np.unique(np.linspace(0, job.training.steps, 40).astype(int))
-            said = [output_probabilities(task, path[t], **Trained(task, model).options) for t in places]
+            said = [output_probabilities(task, path[t], layer) for t in places]
             values = [x.noise_token if noisy else x.output for x in said]
             lines.append(Series(f"{model}: {_kind(model, noise)}", "theory", places, values))
             seen = result["probabilities"][:, 0, 1 if noisy else 0]
@@ -343,7 +343,7 @@ def softmax_batch_noise(budget: Budget, seed: int) -> Plan:
         seed=seed,
     )
     t, every = trained["steps"], slice(None, None, 12)
-    curve = normalized_gd_curve(PUBLISHED, steps, rate, attention="softmax", batch_size=BATCH, method="second-order")
+    curve = normalized_gd_curve(PUBLISHED, steps, rate, Layer("softmax"), batch_size=BATCH)
     scales = trained["scales"][:, 0]
     lines = [Series("one scale for all: (η/√Q)(1−(Q−1)/2B) t", "theory", t, curve.scales)]
     lines += [Series(f"trigger {k}", "trained", t[every], scales[every, k]) for k in range(PUBLISHED.triggers)]

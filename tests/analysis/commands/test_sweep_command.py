@@ -16,7 +16,7 @@ from plumbline.analysis.commands.app import app
 from plumbline.analysis.commands.sweeping import Lines
 from plumbline.analysis.jobs.session import Session
 from plumbline.theory.memorization import accuracy_lower_bound
-from plumbline.theory.reasoning import ReasoningTask, bayes_risk, feed_forward_gap, normalized_gd_curve
+from plumbline.theory.reasoning import Layer, ReasoningTask, bayes_risk, feed_forward_gap, normalized_gd_curve
 from plumbline.theory.regression import (
     gd_plus_plus_optimum,
     looped_optimum,
@@ -148,9 +148,7 @@ def test_noise_levels_train_together_and_meet_the_exact_course():
     for row in found:
         task = ReasoningTask(12, 16, 2, 3, row["noise"])
         _, attention, feed_forward = row["model"].lower().split("-")
-        course = normalized_gd_curve(
-            task, 40, 0.1, attention=attention, feed_forward=feed_forward.upper(), batch_size=128
-        )
+        course = normalized_gd_curve(task, 40, 0.1, Layer(attention, feed_forward.upper()), batch_size=128)
         assert row["predicted"] == course.losses[-1]
         assert abs(row["gap"]) < 2e-3
 

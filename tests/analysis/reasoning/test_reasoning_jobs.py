@@ -14,7 +14,7 @@ from plumbline.analysis.reasoning.jobs.training import TrainReasoner, exact_lbfg
 from plumbline.models.normalized_gd import NormalizedGD
 from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
 from plumbline.models.training.draws import generator
-from plumbline.theory.reasoning import ReasoningTask, normalized_gd_curve, population_loss, replay_normalized_gd
+from plumbline.theory.reasoning import Layer, ReasoningTask, normalized_gd_curve, population_loss, replay_normalized_gd
 
 TASK = ReasoningTask(12, 10, 3, 2)
 NOISY = replace(TASK, noise=0.3)
@@ -176,7 +176,7 @@ def test_small_tasks_can_be_enumerated_and_widened():
         with torch.no_grad():
             model.scale.fill_(2.0)
         losses = [m.loss(*enumerated_sentences(task)).item() for m in (model, unconstrained(model, "origin"))]
-        assert losses == pytest.approx([exact_loss(task, 2.0, "relu", "FA", None)] * 2, rel=1e-12)
+        assert losses == pytest.approx([exact_loss(task, 2.0, Layer("relu"))] * 2, rel=1e-12)
     assert RELU_OFFSET == 1e-8
 
 
@@ -184,4 +184,4 @@ def test_a_trained_case_knows_its_data():
     """What suffices of the sentences, by published name."""
     names = ("Origin-Linear-F", "Reparam-Linear-W-FA", "Reparam-Softmax-F", "Reparam-Relu-FA")
     assert [Trained(TASK, name).data for name in names] == ["sentences", "sentences", "token counts", "label counts"]
-    assert Trained(TASK, "Reparam-Linear-W-FA").options == {"attention": "linear", "feed_forward": "FA"}
+    assert Trained(TASK, "Reparam-Linear-W-FA").layer == Layer("linear", "FA")

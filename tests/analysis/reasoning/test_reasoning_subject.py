@@ -10,6 +10,7 @@ import torch
 from plumbline.analysis import Outcome, check_model
 from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     bayes_risk,
     limit_loss,
@@ -98,7 +99,7 @@ def test_a_wrong_share_of_noise_is_priced():
 
 def test_lone_feed_forward_layer_stays_above_bayes_at_its_best_scale():
     """F at λ*: the gap of the theorem; at another scale it is not its minimum."""
-    best = optimal_scale(SMALL, feed_forward="F")
+    best = optimal_scale(SMALL, Layer(feed_forward="F"))
     report = check_model(at(SMALL, "Reparam-Linear-F", best), SMALL)
     assert report.outcomes()["lone-feed-forward-gap"] is CONSISTENT
     assert report.outcomes()["reparameterised-reach-bayes"] is IDLE
@@ -112,7 +113,7 @@ def test_softmax_comes_down_to_its_limit_only():
     """At a scale of 30 the limit; at 4 not yet."""
     report = check_model(at(CLEAN, "Reparam-Softmax-FA", 30.0), CLEAN)
     assert report.outcomes()["softmax-limit"] is CONSISTENT
-    assert report.loss.value == pytest.approx(limit_loss(CLEAN, attention="softmax"), abs=1e-7)
+    assert report.loss.value == pytest.approx(limit_loss(CLEAN, Layer("softmax")), abs=1e-7)
     assert check_model(at(CLEAN, "Reparam-Softmax-FA", 4.0), CLEAN).outcomes()["softmax-limit"] is REFUTED
 
 

@@ -21,7 +21,7 @@ from plumbline.models.reasoning import (
     sample_token_counts,
 )
 from plumbline.models.reasoning.lookup import attend
-from plumbline.theory.reasoning import ReasoningTask, population_loss, replay_normalized_gd
+from plumbline.theory.reasoning import Layer, ReasoningTask, population_loss, replay_normalized_gd
 from tests.strategies import reasoning_tasks
 
 # Sums of at most some tens of float64 products of order one, in another order.
@@ -176,7 +176,7 @@ def test_enumeration_gives_the_population_loss(task, attention, feed_forward, sc
     """The exact expected loss over all sentences is the closed form; the unseen outputs have the same."""
     model = OneLayerTransformer(task, parameterization="reparam", attention=attention, feed_forward=feed_forward)
     model.scale.data.fill_(scale)
-    want = population_loss(task, scale, attention=attention, feed_forward=feed_forward)
+    want = population_loss(task, scale, Layer(attention, feed_forward))
     assert model.loss(*enumerated_sentences(task)).item() == pytest.approx(want, rel=1e-10, abs=1e-12)
     if task.unseen_tokens:
         assert model.loss(*enumerated_sentences(task, unseen=True)).item() == pytest.approx(want, rel=1e-10, abs=1e-12)
@@ -187,9 +187,8 @@ def test_enumeration_gives_the_population_loss(task, attention, feed_forward, sc
 def test_training_by_counts_follows_the_replay(noise, feed_forward, attention):
     """Normalised gradient descent on sampled batches goes through the scales and losses that theory replays."""
     task = ReasoningTask(noise=noise)
-    options = {"attention": attention, "feed_forward": feed_forward}
     counts = sample_label_counts(task, 64, size=(150,), generator=draws(4))
-    model = OneLayerTransformer(task, parameterization="reparam", **options)
+    model = OneLayerTransformer(task, parameterization="reparam", attention=attention, feed_forward=feed_forward)
     optimizer = NormalizedGD(model.parameters(), lr=0.5)
     losses, scales = [], []
     for batch in counts:
@@ -199,7 +198,7 @@ def test_training_by_counts_follows_the_replay(noise, feed_forward, attention):
         losses.append(loss.item())
         scales.append(model.scale.detach().clone().squeeze())
         optimizer.step()
-    replay = replay_normalized_gd(task, counts.numpy(), 0.5, **options)
+    replay = replay_normalized_gd(task, counts.numpy(), 0.5, Layer(attention, feed_forward))
     # The 1e-8 of ReLU attention shifts λ in the loss; in the steps it has no effect but through that.
     tolerance = 1e-7 if attention == "relu" else 1e-11
     np.testing.assert_allclose(losses, replay.losses, rtol=tolerance)

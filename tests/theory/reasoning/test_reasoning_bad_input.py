@@ -8,6 +8,7 @@ import pytest
 
 import plumbline.theory.reasoning as package
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     batch_loss_deviation,
     bayes_predictor,
@@ -93,27 +94,29 @@ CASES = [
     (layer_logits, (CLEAN, 1.0), {}, "task.noise", "greater than 0"),
     (layer_role_step, (CLEAN, 0.1), {}, "task.noise", "greater than 0"),
     # Models
-    (population_loss, (NOISY, 1.0), {"attention": "sofmax"}, "attention", "did you mean 'softmax'"),
-    (population_loss, (NOISY, 1.0), {"feed_forward": "AF"}, "feed_forward", "'AF'"),
+    (Layer, ("sofmax",), {}, "attention", "did you mean 'softmax'"),
+    (Layer, ("linear", "AF"), {}, "feed_forward", "'AF'"),
+    (Layer, (), {"feed_forward": None}, "feed_forward", "None"),
+    (Layer, (), {"noise_estimate": 0.0}, "noise_estimate", "0.0"),
+    (Layer, (), {"noise_estimate": 1.0}, "noise_estimate", "less than 1"),
+    (Layer, (), {"noise_estimate": "0.2"}, "noise_estimate", "'0.2'"),
     (population_loss, (NOISY, 1.0), {"method": "second order"}, "method", "did you mean 'second-order'"),
     (population_loss, (NOISY, NAN), {}, "scale", "nan"),
     (population_loss, (NOISY, [1.0, INF]), {}, "scale", "inf at index (1,)"),
     (population_loss, (NOISY, "1"), {}, "scale", "'1'"),
-    (population_loss, (NOISY, 1.0), {"noise_estimate": 0.0}, "noise_estimate", "0.0"),
-    (population_loss, (NOISY, 1.0), {"noise_estimate": 1.0}, "noise_estimate", "less than 1"),
-    (population_loss, (CLEAN, 1.0), {"noise_estimate": 0.2}, "noise_estimate", "None"),
+    (population_loss, (CLEAN, 1.0, Layer(noise_estimate=0.2)), {}, "noise_estimate", "None"),
     (population_loss, (CLEAN, 1.0), {"relu_offset": 1e-8}, "relu_offset", "'linear'"),
-    (population_loss, (CLEAN, 1.0), {"relu_offset": -1e-8, "attention": "relu"}, "relu_offset", "-1e-08"),
+    (population_loss, (CLEAN, 1.0, Layer("relu")), {"relu_offset": -1e-8}, "relu_offset", "-1e-08"),
     (population_loss_derivative, (NOISY, INF), {}, "scale", "inf"),
-    (population_loss_derivative, (NOISY, 1.0), {"attention": "gelu"}, "attention", "'gelu'"),
-    (output_probabilities, (NOISY, 1.0), {"feed_forward": None}, "feed_forward", "None"),
+    (population_loss_derivative, (NOISY, 1.0, "relu"), {}, "layer", "'relu'"),
+    (output_probabilities, (NOISY, 1.0, None), {}, "layer", "None"),
     (softmax_loss, (NOISY, -1.0), {"tied_value": True}, "scale", "-1.0"),
     (softmax_loss, (NOISY, 1e5), {"tied_value": True}, "scale", "100000"),
     (softmax_loss, (ReasoningTask(20_000), 1.0), {}, "task", "second-order"),
     (softmax_probabilities, (ReasoningTask(60, 20_000), 1.0), {}, "task", "20000"),
-    (optimal_scale, (NOISY,), {"attention": "lin"}, "attention", "'lin'"),
-    (limit_loss, (NOISY,), {"feed_forward": "G"}, "feed_forward", "'G'"),
-    (minimum_loss, (CLEAN,), {"noise_estimate": 0.1}, "noise_estimate", "0.1"),
+    (optimal_scale, (NOISY, "lin"), {}, "layer", "'lin'"),
+    (limit_loss, (CLEAN, Layer(noise_estimate=0.1)), {}, "noise_estimate", "0.1"),
+    (minimum_loss, (CLEAN, Layer(noise_estimate=0.1)), {}, "noise_estimate", "0.1"),
     (batch_loss_deviation, (NOISY, 1.0, 0), {}, "batch_size", "0"),
     # Dynamics
     (normalized_gd_curve, (CLEAN, -1, 0.1), {}, "steps", "-1"),
@@ -127,8 +130,8 @@ CASES = [
     (normalized_gd_curve, (NOISY, 5, 0.1), {"trigger_probabilities": UNEVEN}, "task.noise", "0.2"),
     (
         normalized_gd_curve,
-        (CLEAN, 5, 0.1),
-        {"trigger_probabilities": UNEVEN, "attention": "softmax"},
+        (CLEAN, 5, 0.1, Layer("softmax")),
+        {"trigger_probabilities": UNEVEN},
         "attention",
         "token counts",
     ),
@@ -136,13 +139,13 @@ CASES = [
     (replay_normalized_gd, (CLEAN, [[1, 2]], 0.1), {}, "counts", "(any, 3)"),
     (replay_normalized_gd, (CLEAN, [[1, -2, 3]], 0.1), {}, "counts", "non-negative"),
     (replay_normalized_gd, (CLEAN, [[0, 0, 0]], 0.1), {}, "counts", "at least one sentence"),
-    (replay_normalized_gd, (CLEAN, [[1, 2, 3]], 0.1), {"attention": "softmax"}, "attention", "'softmax'"),
+    (replay_normalized_gd, (CLEAN, [[1, 2, 3]], 0.1, Layer("softmax")), {}, "attention", "'softmax'"),
     (replay_normalized_gd, (NOISY, [[1, 2, 3]], 0.1), {}, "counts", "(any, 2)"),
     (steps_to, (CLEAN, 0.0, 0.1), {}, "excess", "0.0"),
     (steps_to, (CLEAN, 0.1, NAN), {}, "learning_rate", "nan"),
-    (steps_to, (NOISY, 1e-4, 0.1), {"noise_estimate": 0.3}, "excess", "the least this model reaches"),
+    (steps_to, (NOISY, 1e-4, 0.1, Layer(noise_estimate=0.3)), {}, "excess", "the least this model reaches"),
     (convergence_rate, (CLEAN, -1.0), {}, "learning_rate", "-1.0"),
-    (limit_cycle, (NOISY, 0.1), {"feed_forward": "FA"}, "task", "inf"),
+    (limit_cycle, (NOISY, 0.1, Layer()), {}, "task", "inf"),
     (limit_cycle, (CLEAN, 0.1), {}, "task", "inf"),
     (stall_scale, (CLEAN,), {"precision": "float16"}, "precision", "'float16'"),
     (gradient_flow, (CLEAN, -1.0, UNEVEN), {}, "time", "-1.0"),
@@ -205,11 +208,11 @@ def test_no_nan_at_the_edges(noise, scale):
     with np.errstate(all="raise", under="ignore"):
         for attention in ("linear", "relu", "softmax"):
             for feed_forward in ("F", "FA"):
-                model = {"attention": attention, "feed_forward": feed_forward}
-                loss = population_loss(task, scale, **model)
+                layer = Layer(attention, feed_forward)
+                loss = population_loss(task, scale, layer)
                 assert math.isfinite(loss)
                 assert loss > -1e-12
-                assert math.isfinite(population_loss_derivative(task, scale, **model))
-                found = output_probabilities(task, scale, **model)
+                assert math.isfinite(population_loss_derivative(task, scale, layer))
+                found = output_probabilities(task, scale, layer)
                 assert 0 <= found.output <= 1 + 1e-12
                 assert 0 <= found.noise_token <= 1 + 1e-12

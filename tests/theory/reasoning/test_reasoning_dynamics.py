@@ -1,6 +1,7 @@
 """Normalised gradient descent: curves and replays against the algorithm run on gradients by finite differences."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     bayes_risk,
     convergence_rate,
@@ -26,9 +28,7 @@ from plumbline.theory.reasoning import (
 from tests.strategies import generators, reasoning_tasks
 
 UNEVEN = [0.4, 0.3, 0.15, 0.1, 0.05]
-models = st.fixed_dictionaries(
-    {"attention": st.sampled_from(("linear", "relu")), "feed_forward": st.sampled_from(("F", "FA"))}
-)
+layers = st.builds(Layer, st.sampled_from(("linear", "relu")), st.sampled_from(("F", "FA")))
 
 
 def descend(losses_and_shares, count, learning_rate):
@@ -78,14 +78,14 @@ def test_noisy_curve_is_the_algorithm(noise, feed_forward):
 
     path, losses = descend([loss] * 70, 1, 0.13)
     for attention in ("linear", "relu"):
-        curve = normalized_gd_curve(task, 69, 0.13, attention=attention, feed_forward=feed_forward)
+        curve = normalized_gd_curve(task, 69, 0.13, Layer(attention, feed_forward))
         np.testing.assert_allclose(curve.scales, path[:-1, 0], atol=1e-12)
         np.testing.assert_allclose(curve.losses, losses, rtol=1e-12)
 
 
-@given(task=reasoning_tasks(), rng=generators(), model=models)
+@given(task=reasoning_tasks(), rng=generators(), layer=layers)
 @settings(max_examples=40)
-def test_replay_is_the_algorithm(task, rng, model):
+def test_replay_is_the_algorithm(task, rng, layer):
     """Random batches: losses before the step, path of every trigger."""
     steps, size, rate = 12, 13, 0.4  # size: a prime that no vocabulary has, so that no batch sits at its optimum
     n, a = task.vocab_size, task.noise
@@ -103,14 +103,14 @@ def test_replay_is_the_algorithm(task, rng, model):
         def loss(scales):
             if not a:
                 return share @ np.log(1 + (n - 1) * np.exp(-scales))
-            x = max(scales[0], 0.0) if model["attention"] == "relu" else scales[0]
-            noise_token = gamma + (x if model["feed_forward"] == "FA" else 0)
+            x = max(scales[0], 0.0) if layer.attention == "relu" else scales[0]
+            noise_token = gamma + (x if layer.feed_forward == "FA" else 0)
             return math.log(math.exp(x) + math.exp(noise_token) + n - 2) - share[0] * x - share[1] * noise_token
 
         return loss
 
     path, losses = descend([batch_loss(row) for row in counts], 1 if a else task.triggers, rate)
-    replay = replay_normalized_gd(task, counts, rate, **model)
+    replay = replay_normalized_gd(task, counts, rate, layer)
     assert replay.losses.shape == (steps,)
     np.testing.assert_allclose(replay.scales.reshape(path.shape), path, atol=1e-6)
     np.testing.assert_allclose(replay.losses, losses, atol=1e-6)
@@ -120,29 +120,29 @@ def test_relu_stays_where_it_is_off():
     """A first batch of noise labels only throws the F model below zero; ReLU attention never comes back."""
     task = ReasoningTask(12, 8, 2, 2, 0.5)
     counts = [[0, 8], [8, 0], [8, 0]]
-    replay = replay_normalized_gd(task, counts, 0.5, attention="relu", feed_forward="F")
+    replay = replay_normalized_gd(task, counts, 0.5, Layer("relu", "F"))
     assert replay.scales.tolist() == [0.0, -0.5, -0.5, -0.5]
     # There the model has the loss at λ = 0, log(e^0 + e^0 + 10) − ξ_y with ξ_y = 0.
     assert replay.losses[2] == pytest.approx(math.log(12))
-    linear = replay_normalized_gd(task, counts, 0.5, feed_forward="F")
+    linear = replay_normalized_gd(task, counts, 0.5, Layer(feed_forward="F"))
     assert linear.scales.tolist() == [0.0, -0.5, 0.0, 0.5]
 
 
 def test_population_curve_below_zero():
     """An estimate far below α puts the optimum of F below zero: linear attention goes there, ReLU takes one step."""
     task = ReasoningTask(4, 6, 1, 1, 0.9)
-    assert optimal_scale(task, feed_forward="F", noise_estimate=0.1) < -0.6
-    model = {"feed_forward": "F", "noise_estimate": 0.1}
-    assert normalized_gd_curve(task, 3, 0.25, **model).scales.tolist() == [0.0, -0.25, -0.5, -0.75]
-    assert normalized_gd_curve(task, 3, 0.25, attention="relu", **model).scales.tolist() == [0.0, -0.25, -0.25, -0.25]
+    layer = Layer("linear", "F", 0.1)
+    assert optimal_scale(task, layer) < -0.6
+    assert normalized_gd_curve(task, 3, 0.25, layer).scales.tolist() == [0.0, -0.25, -0.5, -0.75]
+    assert normalized_gd_curve(task, 3, 0.25, Layer("relu", "F", 0.1)).scales.tolist() == [0.0, -0.25, -0.25, -0.25]
 
 
 def test_batches_do_not_matter_with_noise_and_fa():
     """Any label counts give η t, and a batch loss that differs by (α − α_B) γ̂."""
     task = ReasoningTask(30, 12, 3, 2, 0.2)
-    replay = replay_normalized_gd(task, [[3, 1], [0, 5], [7, 0]], 0.1, noise_estimate=0.25)
+    replay = replay_normalized_gd(task, [[3, 1], [0, 5], [7, 0]], 0.1, Layer(noise_estimate=0.25))
     np.testing.assert_allclose(replay.scales, [0, 0.1, 0.2, 0.3], rtol=1e-15)
-    curve = normalized_gd_curve(task, 3, 0.1, noise_estimate=0.25).losses[:3]
+    curve = normalized_gd_curve(task, 3, 0.1, Layer(noise_estimate=0.25)).losses[:3]
     gamma = math.log(0.25 / 0.75)
     np.testing.assert_allclose(replay.losses - curve, (0.2 - np.array([0.25, 1, 0])) * gamma, rtol=1e-12)
 
@@ -167,12 +167,12 @@ def test_batch_correction_of_the_speed():
 
 def test_softmax_curve():
     """Softmax scales rise by the same steps; with an interior optimum they cycle around it."""
-    curve = normalized_gd_curve(ReasoningTask(), 40, 0.5, attention="softmax")
+    curve = normalized_gd_curve(ReasoningTask(), 40, 0.5, Layer("softmax"))
     np.testing.assert_allclose(curve.scales, 0.5 / math.sqrt(5) * np.arange(41), rtol=1e-14)
     assert (np.diff(curve.losses) < 0).all()
     task = ReasoningTask(7, 6, 2, 2, 0.8)
-    model = {"attention": "softmax", "feed_forward": "F"}
-    cycle, curve = limit_cycle(task, 0.5, **model), normalized_gd_curve(task, 20, 0.5, method="exact", **model)
+    layer = Layer("softmax", "F")
+    cycle, curve = limit_cycle(task, 0.5, layer), normalized_gd_curve(task, 20, 0.5, layer, method="exact")
     assert sorted(curve.scales[-2:].tolist()) == pytest.approx(list(cycle.scales))
     assert sorted(curve.losses[-2:].tolist()) == pytest.approx(sorted(cycle.losses), rel=1e-14)
 
@@ -183,12 +183,12 @@ def test_limit_cycle(noise, rate):
     """The curve of F ends between the two scales of the cycle, first past the optimum at the stated step."""
     task = ReasoningTask(noise=noise)
     cycle = limit_cycle(task, rate)
-    curve = normalized_gd_curve(task, cycle.first_step + 7, rate, feed_forward="F")
-    best = optimal_scale(task, feed_forward="F")
+    curve = normalized_gd_curve(task, cycle.first_step + 7, rate, Layer(feed_forward="F"))
+    best = optimal_scale(task, Layer(feed_forward="F"))
     assert cycle.scales[0] < best <= cycle.scales[1]
     assert np.argmax(curve.scales >= best) == cycle.first_step
     assert {round(x, 9) for x in curve.scales[-4:]} == {round(x, 9) for x in cycle.scales}
-    assert min(cycle.losses) >= minimum_loss(task, feed_forward="F")
+    assert min(cycle.losses) >= minimum_loss(task, Layer(feed_forward="F"))
 
 
 # Rates
@@ -196,20 +196,20 @@ def test_limit_cycle(noise, rate):
 
 @given(
     task=reasoning_tasks(max_vocab_size=60),
-    model=models,
+    layer=layers,
     estimate=st.none() | st.floats(0.05, 0.95),
     excess=st.floats(1e-6, 3),
     rate=st.floats(0.02, 1),
 )
-def test_steps_to_is_the_first_step(task, model, estimate, excess, rate):
+def test_steps_to_is_the_first_step(task, layer, estimate, excess, rate):
     """The loss is within the excess after that many steps and not after one fewer; or it never is."""
-    model = {**model, "noise_estimate": estimate if task.noise else None}
-    curve = normalized_gd_curve(task, 4000, rate, **model).losses - bayes_risk(task)
+    layer = replace(layer, noise_estimate=estimate if task.noise else None)
+    curve = normalized_gd_curve(task, 4000, rate, layer).losses - bayes_risk(task)
     if curve.min() > excess:
         with pytest.raises(ValueError, match="excess must be at least"):
-            steps_to(task, excess - 1e-12, rate, **model)
+            steps_to(task, excess - 1e-12, rate, layer)
         return
-    steps = steps_to(task, excess + 1e-12, rate, **model)
+    steps = steps_to(task, excess + 1e-12, rate, layer)
     # 1e-12: rounding of the losses at the very edge.
     assert curve[steps] <= excess + 1e-12
     assert steps == 0 or (curve[:steps] > excess - 1e-12).all()
@@ -221,12 +221,12 @@ def test_steps_to_in_other_regimes():
     assert steps_to(task, 1e-300, 0.1) == math.ceil((math.log(0.8 * 58) + 300 * math.log(10)) / 0.1)
     assert steps_to(task, 1e300, 0.1) == 0
     assert steps_to(ReasoningTask(), 1e-300, 0.1) == math.ceil(math.sqrt(5) * (math.log(59) + 300 * math.log(10)) / 0.1)
-    curve = normalized_gd_curve(ReasoningTask(), 400, 0.1, attention="softmax").losses
-    assert steps_to(ReasoningTask(), 3.2, 0.1, attention="softmax") == np.argmax(curve <= 3.2)
+    curve = normalized_gd_curve(ReasoningTask(), 400, 0.1, Layer("softmax")).losses
+    assert steps_to(ReasoningTask(), 3.2, 0.1, Layer("softmax")) == np.argmax(curve <= 3.2)
     with pytest.raises(ValueError, match=r"excess must be at least 3\.12258"):
-        steps_to(ReasoningTask(), 3.1, 0.1, attention="softmax")
+        steps_to(ReasoningTask(), 3.1, 0.1, Layer("softmax"))
     with pytest.raises(ValueError, match=r"excess must be at least 2\.03883"):
-        steps_to(ReasoningTask(noise=0.5), 2.0, 0.1, feed_forward="F")
+        steps_to(ReasoningTask(noise=0.5), 2.0, 0.1, Layer(feed_forward="F"))
 
 
 @pytest.mark.parametrize(("task", "factor"), [(ReasoningTask(), math.sqrt(5)), (ReasoningTask(noise=0.2), 1.0)])
@@ -310,6 +310,6 @@ def test_losses_are_population_losses():
     task = ReasoningTask(12, 9, 2, 2, 0.3)
     for attention in ("linear", "relu", "softmax"):
         for feed_forward in ("F", "FA"):
-            model = {"attention": attention, "feed_forward": feed_forward, "noise_estimate": 0.4}
-            curve = normalized_gd_curve(task, 5, 0.3, method="exact", **model)
-            np.testing.assert_array_equal(curve.losses, population_loss(task, curve.scales, **model))
+            layer = Layer(attention, feed_forward, 0.4)
+            curve = normalized_gd_curve(task, 5, 0.3, layer, method="exact")
+            np.testing.assert_array_equal(curve.losses, population_loss(task, curve.scales, layer))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     bayes_risk,
     degenerate_sample_probability,
@@ -29,7 +30,7 @@ LEVELS = st.floats(0.02, 0.98)
 @given(task=reasoning_tasks(noise=LEVELS), estimate=LEVELS, steps=st.integers(0, 100), rate=st.floats(0.01, 1))
 def test_excess_is_that_of_the_curve(task, estimate, steps, rate):
     """The loss along the curve of the misspecified model, less the Bayes risk."""
-    curve = normalized_gd_curve(task, steps, rate, noise_estimate=estimate)
+    curve = normalized_gd_curve(task, steps, rate, Layer(noise_estimate=estimate))
     found = excess_risk(task, estimate, steps, rate)
     assert found == pytest.approx(curve.losses[-1] - bayes_risk(task), abs=1e-13)
     assert excess_risk(task, estimate) == pytest.approx(excess_risk(task, estimate, 10**6, 1.0), abs=1e-15)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     bayes_risk,
     expected_excess_risk,
@@ -85,16 +86,16 @@ def test_noise_probability(noise, step, value):
 )
 def test_feed_forward_without_attention(noise, scale, least, gap, crossing):
     """Optimum, loss, gap and crossing step of F."""
-    assert optimal_scale(task(noise), feed_forward="F") == pytest.approx(scale, rel=CLOSE)
-    assert minimum_loss(task(noise), feed_forward="F") == pytest.approx(least, rel=CLOSE)
+    assert optimal_scale(task(noise), Layer(feed_forward="F")) == pytest.approx(scale, rel=CLOSE)
+    assert minimum_loss(task(noise), Layer(feed_forward="F")) == pytest.approx(least, rel=CLOSE)
     assert feed_forward_gap(task(noise)) == pytest.approx(gap, rel=CLOSE)
     assert limit_cycle(task(noise), 0.1).first_step == crossing
 
 
 def test_misspecified_and_uneven():
     """A wrong estimate; scales of their own under uneven triggers, their gradient and flow."""
-    assert population_loss(task(0.5), 3.0, noise_estimate=0.45) == pytest.approx(1.6491378922885618, rel=CLOSE)
-    assert limit_loss(task(0.5), noise_estimate=0.45) == pytest.approx(0.698172348486696, rel=CLOSE)
+    assert population_loss(task(0.5), 3.0, Layer(noise_estimate=0.45)) == pytest.approx(1.6491378922885618, rel=CLOSE)
+    assert limit_loss(task(0.5), Layer(noise_estimate=0.45)) == pytest.approx(0.698172348486696, rel=CLOSE)
     weights, scales = np.array([0.4, 0.3, 0.15, 0.1, 0.05]), [1.0, 2.0, 0.5, 0.0, 3.0]
     assert weights @ population_loss(task(), scales) == pytest.approx(2.9264174826747844, rel=CLOSE)
     gradient = weights * [population_loss_derivative(task(), scale) for scale in scales]
@@ -147,9 +148,9 @@ def test_softmax(noise, feed_forward, scale, value):
 )
 def test_softmax_limit(noise, feed_forward, value):
     """Where softmax attention ends; the published models trained at paper scale end there within their batch noise."""
-    model = {"attention": "softmax", "feed_forward": feed_forward}
-    assert limit_loss(task(noise), **model) == pytest.approx(value, rel=CLOSE)
-    assert minimum_loss(task(noise), **model) == pytest.approx(value, rel=1e-11)
+    layer = Layer("softmax", feed_forward)
+    assert limit_loss(task(noise), layer) == pytest.approx(value, rel=CLOSE)
+    assert minimum_loss(task(noise), layer) == pytest.approx(value, rel=1e-11)
 
 
 @pytest.mark.parametrize(

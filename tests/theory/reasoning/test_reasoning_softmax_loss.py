@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plumbline.theory.reasoning import (
+    Layer,
     ReasoningTask,
     enumerate_population,
     population_loss,
@@ -21,7 +22,7 @@ from tests.strategies import reasoning_tasks
 
 def by_enumeration(task, scale, feed_forward, estimate=None, *, tied=False):
     population = enumerate_population(task)
-    logits = references.model_logits(population, scale, "softmax", feed_forward, estimate, tied=tied)
+    logits = references.model_logits(population, scale, Layer("softmax", feed_forward, estimate), tied=tied)
     return references.mean_loss(population, logits)
 
 
@@ -106,7 +107,7 @@ def test_tied_probabilities_equal_enumeration():
     """Mean probabilities of the tied model."""
     task = ReasoningTask(7, 6, 2, 2, 0.3)
     population = enumerate_population(task)
-    logits = references.model_logits(population, 2.5, "softmax", "FA", 0.4, tied=True)
+    logits = references.model_logits(population, 2.5, Layer("softmax", "FA", 0.4), tied=True)
     p = np.exp(references.log_probabilities(logits))
     found = softmax_probabilities(task, 2.5, noise_estimate=0.4, tied_value=True)
     own = p[np.arange(len(p)), population.outputs]
