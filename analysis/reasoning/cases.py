@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from plumbline.models.reasoning import OneLayerTransformer
+from plumbline.analysis.reasoning.jobs.reasoner import Data
 from plumbline.theory.reasoning import Layer, ReasoningTask, population_loss
+from plumbline.theory.reasoning.model_names import ModelName
 
 PAPER = "Nguyen, Nguyen-Tang 2025 (2505.15009)"
 PUBLISHED = ReasoningTask()
@@ -22,11 +22,11 @@ RELU_OFFSET = 1e-8
 
 
 @dataclass(frozen=True)
-class Trained:
+class ModelCase:
     """A task, a published model name, and a learning rate."""
 
     task: ReasoningTask
-    model: str
+    model: ModelName
     learning_rate: float = 0.1
 
     @property
@@ -36,7 +36,7 @@ class Trained:
         return Layer(attention.lower(), feed_forward)  # type: ignore[arg-type]
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Data:
         """What suffices of fresh sentences for this model."""
         if self.model.startswith("Origin") or "-W-" in self.model:
             return "sentences"
@@ -53,17 +53,6 @@ def small_tasks(seed: int, count: int) -> list[ReasoningTask]:
         vocab_size = triggers + outputs + int(rng.integers(2, 4))
         tasks.append(ReasoningTask(vocab_size, int(rng.integers(6, 8)), triggers, outputs, noise))
     return tasks
-
-
-def unconstrained(model: OneLayerTransformer, parameterization: Any) -> OneLayerTransformer:
-    """The same function as a model that trains more of its matrices."""
-    wider = OneLayerTransformer(
-        model.task, parameterization=parameterization, attention=model.attention, feed_forward=model.feed_forward
-    )
-    state: dict[str, Any] = dict(zip(("key_query", "value", "feed_forward_weight"), model.matrices(), strict=True))
-    state["noise_logit"] = model.noise_logit
-    wider.load_state_dict({name: state[name].detach() for name in wider.state_dict()})
-    return wider
 
 
 def exact_loss(task: ReasoningTask, scale: float, layer: Layer) -> float:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from plumbline.analysis.budget import Budget, of_budget
 from plumbline.analysis.reasoning import family
-from plumbline.analysis.reasoning.cases import Trained, exact_loss
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.cases import ModelCase, exact_loss
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, normalized_descent
 from plumbline.analysis.sweeps.experiment import Measured, Unit
 from plumbline.theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve
-
-Model = Literal[
-    "Origin-Linear-F", "Origin-Linear-FA", "Origin-Relu-F", "Origin-Relu-FA", "Origin-Softmax-F", "Origin-Softmax-FA",
-    "Reparam-Linear-F", "Reparam-Linear-FA", "Reparam-Relu-F", "Reparam-Relu-FA", "Reparam-Softmax-F",
-    "Reparam-Softmax-FA", "Reparam-Linear-W-FA", "Reparam-Relu-W-FA",
-]  # fmt: skip
+from plumbline.theory.reasoning.model_names import ModelName
 
 
 def with_noise(noise: float, learning_rate: float) -> bool:
@@ -28,7 +23,7 @@ def with_noise(noise: float, learning_rate: float) -> bool:
 @family.experiment(alike=with_noise)
 def train_reasoner(
     *,
-    model: Model = "Reparam-Linear-FA",
+    model: ModelName = "Reparam-Linear-FA",
     vocab_size: int = 60,
     sentence_length: int = 256,
     triggers: int = 5,
@@ -52,7 +47,7 @@ def train_reasoner(
     that of a batch.
     """
     task = ReasoningTask(vocab_size, sentence_length, triggers, outputs, noise[0])
-    case = Trained(task, model)
+    case = ModelCase(task, model)
     scaled = case.data != "sentences"
     count = steps or of_budget(budget, 60, 150, 2000)
     size = batch or of_budget(budget, 128, 256, 512)
@@ -68,8 +63,6 @@ def train_reasoner(
         test=0 if scaled else test or of_budget(budget, 128, 256, 512),
     )
 
-    levels = job.levels  # here, so that a noise out of range is refused before anything runs
-
     def predicted(level: ReasoningTask, rate: float) -> float:
         if not scaled:
             return bayes_risk(level)
@@ -77,17 +70,17 @@ def train_reasoner(
         return float(normalized_gd_curve(level, count, rate, case.layer, batch_size=given).losses[-1])
 
     def read(trained: dict[str, Any]) -> Measured:
-        theory = [predicted(*place) for place in zip(levels, learning_rate, strict=True)] * runs
-        ends = (trained["outcomes"], trained["steps"][-1])
+        theory = [predicted(*place) for place in zip(job.levels, learning_rate, strict=True)] * runs
+        ends = (trained["outcomes"], trained["steps"])
         if not scaled:
             return Measured(*ends, trained["population"][-1], None, theory)
-        ends_of_runs = zip(levels * runs, trained["scales"][-1], strict=True)
+        ends_of_runs = zip(job.tasks, trained["scales"][-1], strict=True)
         return Measured(*ends, [_loss(level, scales, case) for level, scales in ends_of_runs], 0.0, theory)
 
     theory = "loss of the exact course" if scaled else "Bayes risk"
     return Unit((job,), read, "population loss (nats)" if scaled else "loss on test sentences (nats)", theory)
 
 
-def _loss(task: ReasoningTask, scales: np.ndarray, case: Trained) -> float:
+def _loss(task: ReasoningTask, scales: np.ndarray, case: ModelCase) -> float:
     """The exact loss of a reparameterised model; without noise each trigger has its scale."""
     return float(np.mean([exact_loss(task, scale, case.layer) for scale in scales.tolist()]))

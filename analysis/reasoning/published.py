@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from plumbline.analysis.budget import Budget, of_budget
-from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PUBLISHED, Trained
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
-from plumbline.models.reasoning import MODEL_NAMES
+from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PUBLISHED, ModelCase
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, normalized_descent
+from plumbline.theory.reasoning.model_names import MODEL_NAMES, ModelName
 
 MODELS = tuple(name for name in MODEL_NAMES if name != "Reparam-Relu-W-FA")
 """The thirteen models of the published figures."""
 
 
-def training(model: str, rate: float, budget: Budget, seed: int, *, noise: bool) -> TrainReasoner:
+def training(model: ModelName, rate: float, budget: Budget, seed: int, *, noise: bool) -> TrainReasoner:
     """Fresh batches at each step, without noise or at all three noise levels; twenty measurements, or a hundred."""
-    case = Trained(NOISY if noise else PUBLISHED, model, rate)
+    case = ModelCase(NOISY if noise else PUBLISHED, model, rate)
     free = case.data == "sentences"
     steps = of_budget(budget, 60, 150, 2000) if free else of_budget(budget, 200, 400, 2000)
     return TrainReasoner(
@@ -29,12 +29,12 @@ def training(model: str, rate: float, budget: Budget, seed: int, *, noise: bool)
     )
 
 
-def both(model: str, rate: float, budget: Budget, seed: int) -> list[TrainReasoner]:
+def both(model: ModelName, rate: float, budget: Budget, seed: int) -> list[TrainReasoner]:
     """The training without noise and the one at the three noise levels."""
     return [training(model, rate, budget, seed, noise=noise) for noise in (False, True)]
 
 
-def on_sample(model: str, budget: Budget, seed: int) -> TrainReasoner:
+def on_sample(model: ModelName, budget: Budget, seed: int) -> TrainReasoner:
     """The finite-sample training: 2,048 sentences, 4 steps an epoch, 100 epochs, η = 0.1, all noise levels."""
     steps = of_budget(budget, 80, 160, 400)
     return TrainReasoner(

@@ -14,21 +14,11 @@ from plumbline.models.reasoning.losses import cross_entropy, label_count_loss
 from plumbline.models.reasoning.matches import Matches, match_counts, match_tokens
 from plumbline.models.tensors import placement
 from plumbline.theory import checks
-from plumbline.theory.reasoning.layer import FEED_FORWARDS, Attention, FeedForward, Layer, check_layer
+from plumbline.theory.reasoning.layer import Attention, FeedForward, Layer, check_layer
+from plumbline.theory.reasoning.model_names import MODEL_NAMES
 from plumbline.theory.reasoning.task import ReasoningTask, check_task
 
 PARAMETERIZATIONS = ("origin", "reparam", "reparam-w")
-MODEL_NAMES = (
-    *(
-        f"{parameterization}-{attention}-{feed_forward}"
-        for parameterization in ("Origin", "Reparam")
-        for attention in ("Linear", "Relu", "Softmax")
-        for feed_forward in FEED_FORWARDS
-    ),
-    "Reparam-Linear-W-FA",
-    "Reparam-Relu-W-FA",
-)
-"""The thirteen published models, and the one that the published finite-sample experiments train besides."""
 
 
 class Logits(NamedTuple):
@@ -278,6 +268,10 @@ class OneLayerTransformer(nn.Module):
             total = torch.cat(self._attended(tokens), dim=1) @ weight.mT + self._association(tokens)
         return self._cross_entropy(total, labels, weights)
 
+    def standard_loss(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """Return the same by torch's own cross-entropy, as the published code has it: rounded where `loss` is not."""
+        return torch.nn.functional.cross_entropy(self.lookup_logits(tokens).total, labels)
+
     def token_count_loss(self, counts: Tensor, triggers: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the `loss` on the sentences with these counts, for ``"reparam"`` models of any attention."""
         return self._cross_entropy(self.token_count_logits(counts, triggers, outputs).total, labels, None)
@@ -339,6 +333,16 @@ class OneLayerTransformer(nn.Module):
                 row = pad(torch.stack([self.noise_logit, torch.ones_like(self.noise_logit)]).unsqueeze(1), (0, n - 1))
                 feed_forward = pad(row.reshape(1, 2 * n), (0, 0, n - 1, 0))
         return weight, value, feed_forward
+
+    def widened(self, parameterization: Literal["origin", "reparam-w"]) -> OneLayerTransformer:
+        """Return the same function as a model that trains more of its matrices."""
+        wider = OneLayerTransformer(
+            self.task, parameterization=parameterization, attention=self.attention, feed_forward=self.feed_forward
+        )
+        state: dict[str, Any] = dict(zip(("key_query", "value", "feed_forward_weight"), self.matrices(), strict=True))
+        state["noise_logit"] = self.noise_logit
+        wider.load_state_dict({name: state[name].detach() for name in wider.state_dict()})
+        return wider
 
     def _attended(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The two halves of m, each (batch, N), for the models that train W."""

@@ -11,8 +11,8 @@ import numpy as np
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.reasoning import family
-from plumbline.analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED, ModelCase
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, normalized_descent
 from plumbline.analysis.verdict import Identity
 from plumbline.theory.reasoning import (
     Layer,
@@ -34,7 +34,7 @@ def steps_of(budget: Budget) -> int:
     return {Budget.QUICK: 300, Budget.STANDARD: 600, Budget.PAPER: 2000}[budget]
 
 
-def train_curve(case: Trained, budget: Budget, seed: int, *, noise_levels: tuple[float, ...] = ()) -> TrainReasoner:
+def train_curve(case: ModelCase, budget: Budget, seed: int, *, noise_levels: tuple[float, ...] = ()) -> TrainReasoner:
     """The published training of a reparameterised model on fresh batches."""
     return TrainReasoner(
         task=case.task,
@@ -72,18 +72,18 @@ def path_deviation(task: ReasoningTask, learning_rate: float, steps: int) -> np.
     },
     cases=by_budget(
         {
-            "linear, η=0.1": Trained(PUBLISHED, "Reparam-Linear-FA"),
-            "ReLU, η=0.5": Trained(PUBLISHED, "Reparam-Relu-F", 0.5),
+            "linear, η=0.1": ModelCase(PUBLISHED, "Reparam-Linear-FA"),
+            "ReLU, η=0.5": ModelCase(PUBLISHED, "Reparam-Relu-F", 0.5),
         },
         {
-            "linear, η=0.5": Trained(PUBLISHED, "Reparam-Linear-F", 0.5),
-            "ReLU, η=0.1": Trained(PUBLISHED, "Reparam-Relu-FA"),
+            "linear, η=0.5": ModelCase(PUBLISHED, "Reparam-Linear-F", 0.5),
+            "ReLU, η=0.1": ModelCase(PUBLISHED, "Reparam-Relu-FA"),
         },
     ),
 )
-def noiseless_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
+def noiseless_loss_curve(case: ModelCase, budget: Budget, seed: int) -> Any:
     trained = yield train_curve(case, budget, seed)
-    task, steps, layer = case.task, len(trained["losses"]) - 1, case.layer
+    task, steps, layer = case.task, len(trained["curve_losses"]) - 1, case.layer
     curve = normalized_gd_curve(task, steps, case.learning_rate, layer, batch_size=BATCH)
     slopes = np.array([population_loss_derivative(task, scale, layer) for scale in curve.scales])
     deviation = np.abs(slopes) * path_deviation(task, case.learning_rate, steps)
@@ -94,7 +94,7 @@ def noiseless_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
     return Evidence(
         # In units of the band. The offset of ReLU attention moves the loss by H times 1e-8, relatively.
         rule=Identity(1.0, scale=SIGMAS * deviation + 1e-5 * curve.losses),
-        measured=trained["losses"][:, 0],
+        measured=trained["curve_losses"][:, 0],
         predicted=curve.losses,
         rivals=[at_speed(published_rate(task, case.learning_rate)), at_speed(case.learning_rate)],
         note=f"band {SIGMAS * deviation[-1] / curve.losses[-1]:.1%} of the loss at step {steps}",
@@ -113,18 +113,21 @@ def noiseless_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
     },
     cases=by_budget(
         {
-            "linear FA, η=0.1": Trained(NOISY, "Reparam-Linear-FA"),
-            "linear F, η=0.1": Trained(NOISY, "Reparam-Linear-F"),
-            "ReLU FA, η=0.5": Trained(NOISY, "Reparam-Relu-FA", 0.5),
-            "softmax FA, η=0.1": Trained(NOISY, "Reparam-Softmax-FA"),
+            "linear FA, η=0.1": ModelCase(NOISY, "Reparam-Linear-FA"),
+            "linear F, η=0.1": ModelCase(NOISY, "Reparam-Linear-F"),
+            "ReLU FA, η=0.5": ModelCase(NOISY, "Reparam-Relu-FA", 0.5),
+            "softmax FA, η=0.1": ModelCase(NOISY, "Reparam-Softmax-FA"),
         },
-        {"ReLU F, η=0.1": Trained(NOISY, "Reparam-Relu-F"), "softmax F, η=0.1": Trained(NOISY, "Reparam-Softmax-F")},
+        {
+            "ReLU F, η=0.1": ModelCase(NOISY, "Reparam-Relu-F"),
+            "softmax F, η=0.1": ModelCase(NOISY, "Reparam-Softmax-F"),
+        },
     ),
 )
-def noisy_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
+def noisy_loss_curve(case: ModelCase, budget: Budget, seed: int) -> Any:
     trained = yield train_curve(case, budget, seed, noise_levels=NOISE_LEVELS)
     # Training ends where every gradient is 0 in float64: softmax attention at scales of 42, others where e^{−λ} is 0.
-    steps, rate, layer = len(trained["losses"]) - 1, case.learning_rate, case.layer
+    steps, rate, layer = len(trained["curve_losses"]) - 1, case.learning_rate, case.layer
     swapped = replace(layer, feed_forward="F" if layer.feed_forward == "FA" else "FA")
     predicted, band, slower, other = [], [], [], []
     for noise in NOISE_LEVELS:
@@ -143,7 +146,7 @@ def noisy_loss_curve(case: Trained, budget: Budget, seed: int) -> Any:
         other.append(normalized_gd_curve(task, steps, rate, swapped).losses)
     return Evidence(
         rule=Identity(1.0, scale=np.stack(band, axis=1)),
-        measured=trained["losses"],
+        measured=trained["curve_losses"],
         predicted=np.stack(predicted, axis=1),
         rivals=[np.stack(slower, axis=1), np.stack(other, axis=1)],
     )
@@ -204,7 +207,7 @@ def batch_by_batch(case: TrainReasoner, budget: Budget, seed: int) -> Any:
     # The offset 1e-8 of ReLU attention, on all positions, against rounding alone.
     return Evidence(
         rule=Identity(1e-6 if "Relu" in case.model else 1e-10, scale=predicted),
-        measured=trained["losses"][:, 0],
+        measured=trained["curve_losses"][:, 0],
         predicted=predicted,
         rivals=[along(published_rate(task, rate)), along(rate), even.losses],
     )
@@ -253,7 +256,6 @@ def batch_by_batch(case: TrainReasoner, budget: Budget, seed: int) -> Any:
 def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
     trained = yield replace(case, seed=seed)
     (rate,), scales, labels = case.training.rates, trained["scales"][:, :, 0], trained["counts"][:, :, 1]
-    tasks = case.levels * case.seeds
     path = rate * np.arange(len(scales))
 
     def repeated(paths: list[np.ndarray]) -> np.ndarray:
@@ -272,11 +274,11 @@ def any_batch_order(case: TrainReasoner, budget: Budget, seed: int) -> Any:
         # One rounding of a sum per step.
         rule=Identity(1e-12),
         measured=scales,
-        predicted=repeated([path] * len(tasks)),
+        predicted=repeated([path] * case.runs),
         rivals=[
-            repeated([plain(task) for task in tasks]),
-            repeated([path / math.sqrt(task.triggers) for task in tasks]),
-            repeated([of_f(task) for task in tasks]),
+            repeated([plain(task) for task in case.tasks]),
+            repeated([path / math.sqrt(task.triggers) for task in case.tasks]),
+            repeated([of_f(task) for task in case.tasks]),
         ],
         note=f"{labels.min():.0f} to {labels.max():.0f} noise labels in a batch",
     )

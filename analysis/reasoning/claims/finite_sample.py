@@ -7,17 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.reasoning import family
 from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, normalized_descent
 from plumbline.analysis.reasoning.published import on_sample
 from plumbline.analysis.verdict import BoundForAll, Expectation, Identity
-from plumbline.models.reasoning import OneLayerTransformer, sample_label_counts
-from plumbline.models.training.draws import generator
 from plumbline.theory.reasoning import (
     ReasoningTask,
     bayes_risk,
@@ -30,6 +27,7 @@ from plumbline.theory.reasoning import (
     layer_role_step,
     stall_scale,
 )
+from plumbline.theory.reasoning.model_names import ModelName
 
 
 @family.claim(
@@ -42,21 +40,23 @@ from plumbline.theory.reasoning import (
         "noise known": "the loss of a feed-forward layer built with the true α",
         "the training loss": "H2(α̂) in place of H2(α) + KL2(α‖α̂)",
     },
-    cases=by_budget({"published size": None}),
+    cases=by_budget({"published size": "Reparam-Linear-FA", "published size, ReLU": "Reparam-Relu-FA"}),
 )
-def finite_sample_excess(case: None, budget: Budget, seed: int) -> Any:
-    trained = yield on_sample("Reparam-Linear-FA", budget, seed)
+def finite_sample_excess(model: ModelName, budget: Budget, seed: int) -> Any:
+    trained = yield on_sample(model, budget, seed)
+    steps = [int(step) for step in trained["curve_steps"]]
     predicted, known, training = [], [], []
     for noise, share in zip(NOISE_LEVELS, trained["noise_estimates"], strict=True):
         task = replace(NOISY, noise=noise)
-        course = [excess_risk(task, share, int(step), 0.1) for step in trained["steps"]]
+        course = [excess_risk(task, share, step, 0.1) for step in steps]
         predicted.append(bayes_risk(task) + np.array(course))
-        known.append(bayes_risk(task) + np.array([excess_risk(task, noise, int(s), 0.1) for s in trained["steps"]]))
+        known.append(bayes_risk(task) + np.array([excess_risk(task, noise, step, 0.1) for step in steps]))
         training.append(np.array(course) - excess_risk(task, share) + bayes_risk(replace(NOISY, noise=share)))
     columns = [np.stack(rows, axis=1) for rows in (predicted, known, training)]
     return Evidence(
-        # Rounding of logits of 40. The rivals differ by the KL of some 1e-4, or by γ times the error of α̂.
-        rule=Identity(1e-11),
+        # Rounding of logits of 40, or the offset of ReLU attention, H times 1e-8. The rivals differ by the KL of some
+        # 1e-4, or by γ times the error of α̂.
+        rule=Identity(1e-6 if "Relu" in model else 1e-11),
         measured=np.stack([trained["population"], trained["unseen"]]),
         predicted=np.stack([columns[0]] * 2),
         rivals=[np.stack([columns[1]] * 2), np.stack([columns[2]] * 2)],
@@ -75,6 +75,12 @@ def finite_sample_excess(case: None, budget: Budget, seed: int) -> Any:
     ),
 )  # fmt: skip
 def expected_finite_sample_excess(case: tuple[float, int], budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.reasoning import sample_label_counts
+    from plumbline.models.reasoning.losses import label_count_loss
+    from plumbline.models.training.draws import generator
+
     noise, size = case
     task = replace(NOISY, noise=noise)
     # A binomial share is degenerate with probability below 1e-15 here.
@@ -82,12 +88,11 @@ def expected_finite_sample_excess(case: tuple[float, int], budget: Budget, seed:
     batches, draws = 32, 2000 if budget is Budget.QUICK else 10_000
     labels = sample_label_counts(task, size, size=(batches, draws), generator=generator(seed, 0, 0))
     share = (labels[..., 1] / size).reshape(-1)
-    model = OneLayerTransformer(task, parameterization="reparam")
-    counts = torch.tensor([1 - noise, noise], dtype=torch.float64)
+    scale, counts = (torch.tensor(values, dtype=torch.float64) for values in ([50.0], [1 - noise, noise]))
 
-    def loss(gamma: torch.Tensor) -> torch.Tensor:
-        state = {"scale": torch.full((1,), 50.0, dtype=torch.float64), "noise_logit": gamma}
-        return torch.func.functional_call(_Counted(model), {f"model.{k}": v for k, v in state.items()}, (counts,))
+    def loss(noise_logit: torch.Tensor) -> torch.Tensor:
+        """Of a linear FA model whose feed-forward layer is built with this."""
+        return label_count_loss(scale, noise_logit, 1, task.vocab_size, counts)
 
     losses = torch.func.vmap(loss)(share.log() - (-share).log1p()).reshape(batches, draws)
     expected = expected_excess_risk(task, size)
@@ -98,17 +103,6 @@ def expected_finite_sample_excess(case: tuple[float, int], budget: Budget, seed:
         predicted=expected,
         rivals=[1 / size, 1 / math.sqrt(size), 0.0],
     )
-
-
-class _Counted(torch.nn.Module):
-    """The loss by label counts as a forward pass, for `torch.func.functional_call`."""
-
-    def __init__(self, model: OneLayerTransformer) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, counts: torch.Tensor) -> torch.Tensor:
-        return self.model.label_count_loss(counts)
 
 
 @family.claim(
@@ -160,7 +154,7 @@ def finite_sample_bound(case: tuple[tuple[int, ...], tuple[float, ...]], budget:
 )
 def layer_roles(case: None, budget: Budget, seed: int) -> Any:
     trained = yield replace(on_sample("Reparam-Linear-FA", budget, seed), training=normalized_descent(0.1, 60))
-    steps = trained["steps"]
+    steps = trained["curve_steps"]
     predicted, without, first = [], [], []
     for noise, share in zip(NOISE_LEVELS, trained["noise_estimates"], strict=True):
         task = replace(NOISY, noise=noise)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.reasoning import family
-from plumbline.analysis.reasoning.cases import PAPER, exact_loss, small_tasks, unconstrained
+from plumbline.analysis.reasoning.cases import PAPER, exact_loss, small_tasks
 from plumbline.analysis.verdict import Identity
-from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences
 from plumbline.theory.reasoning import (
     Layer,
     ReasoningTask,
@@ -24,6 +22,11 @@ from plumbline.theory.reasoning import (
     key_query_gradient,
 )
 from plumbline.theory.reasoning.layer import ATTENTIONS, FEED_FORWARDS
+
+if TYPE_CHECKING:
+    import torch
+
+    from plumbline.models.reasoning import OneLayerTransformer
 
 SMALL = by_budget(
     {
@@ -46,6 +49,8 @@ SMALL = by_budget(
     cases=SMALL,
 )
 def reasoning_bayes_risk(task: ReasoningTask, budget: Budget, seed: int) -> Evidence:
+    from plumbline.models.reasoning import enumerated_sentences
+
     tokens, labels, weights = (part.numpy() for part in enumerated_sentences(task))
     sentences, group = np.unique(tokens, axis=0, return_inverse=True)
     joint = np.zeros((len(sentences), task.vocab_size))
@@ -90,6 +95,10 @@ def reasoning_bayes_risk(task: ReasoningTask, budget: Budget, seed: int) -> Evid
     ),
 )  # fmt: skip
 def enumerated_population_loss(case: tuple[int, int], budget: Budget, seed: int) -> Evidence:
+    import torch
+
+    from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences
+
     rng = np.random.default_rng((seed, case[0]))
     measured: list[float] = []
     predicted: list[float] = []
@@ -106,7 +115,7 @@ def enumerated_population_loss(case: tuple[int, int], budget: Budget, seed: int)
                 with torch.no_grad():
                     assert model.scale is not None
                     model.scale.fill_(scale)
-                    models = [model, unconstrained(model, "reparam-w"), unconstrained(model, "origin")]
+                    models = [model, model.widened("reparam-w"), model.widened("origin")]
                     measured += [model.loss(*sentences).item() for model in models]
                 wider = replace(task, vocab_size=task.vocab_size + 1)
                 layer = Layer(attention, kind, estimate)
@@ -126,6 +135,10 @@ def enumerated_population_loss(case: tuple[int, int], budget: Budget, seed: int)
 
 def _gradient(model: OneLayerTransformer, parameter: torch.Tensor | None) -> np.ndarray:
     """The exact population gradient at the model's weights."""
+    import torch
+
+    from plumbline.models.reasoning import enumerated_sentences
+
     assert parameter is not None
     loss = model.loss(*enumerated_sentences(model.task))
     return torch.autograd.grad(loss, parameter)[0].numpy()
@@ -147,6 +160,8 @@ def _gradient(model: OneLayerTransformer, parameter: torch.Tensor | None) -> np.
     ),
 )
 def first_step_of_attention(task: ReasoningTask, budget: Budget, seed: int) -> Evidence:
+    from plumbline.models.reasoning import OneLayerTransformer
+
     model = OneLayerTransformer(task, parameterization="reparam-w", attention="linear")
     size, triggers = task.vocab_size, np.array(task.trigger_tokens)
     predicted = key_query_gradient(task)
@@ -176,6 +191,8 @@ def first_step_of_attention(task: ReasoningTask, budget: Budget, seed: int) -> E
     cases=SMALL,
 )
 def first_step_of_feed_forward(task: ReasoningTask, budget: Budget, seed: int) -> Evidence:
+    from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences
+
     measured = []
     for attention in ATTENTIONS:
         for kind in FEED_FORWARDS if attention == "linear" else ("F",):

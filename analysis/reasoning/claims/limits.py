@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from plumbline.analysis.budget import Budget, by_budget, runs
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.reasoning import family
-from plumbline.analysis.reasoning.cases import BATCH, NOISY, PAPER, PUBLISHED, Trained, unconstrained
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, exact_lbfgs, normalized_descent
+from plumbline.analysis.reasoning.cases import BATCH, NOISY, PAPER, PUBLISHED, ModelCase
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, exact_lbfgs, normalized_descent
 from plumbline.analysis.verdict import GlobalMinimum, Identity, Runs
-from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
-from plumbline.models.training.draws import generator
 from plumbline.theory.reasoning import (
     Layer,
     ReasoningTask,
@@ -30,6 +27,9 @@ from plumbline.theory.reasoning import (
     softmax_loss,
 )
 from plumbline.theory.reasoning.layer import FeedForward
+
+if TYPE_CHECKING:
+    from plumbline.models.reasoning import OneLayerTransformer
 
 # L-BFGS stops at a relative gradient of 1e-9; along the exponential tails of these losses normalised steps go further.
 STATIONARY = 1e-6
@@ -47,14 +47,14 @@ STATIONARY = 1e-6
     },
     cases=by_budget(
         {
-            "linear, no noise": Trained(PUBLISHED, "Reparam-Linear-FA", 0.5),
-            "linear FA, α=0.2": Trained(NOISY, "Reparam-Linear-FA", 0.5),
-            "ReLU FA, α=0.8": Trained(replace(PUBLISHED, noise=0.8), "Reparam-Relu-FA", 0.5),
+            "linear, no noise": ModelCase(PUBLISHED, "Reparam-Linear-FA", 0.5),
+            "linear FA, α=0.2": ModelCase(NOISY, "Reparam-Linear-FA", 0.5),
+            "ReLU FA, α=0.8": ModelCase(replace(PUBLISHED, noise=0.8), "Reparam-Relu-FA", 0.5),
         },
-        {"ReLU, no noise": Trained(PUBLISHED, "Reparam-Relu-FA", 0.5)},
+        {"ReLU, no noise": ModelCase(PUBLISHED, "Reparam-Relu-FA", 0.5)},
     ),
 )
-def reparameterised_reach_bayes(case: Trained, budget: Budget, seed: int) -> Any:
+def reparameterised_reach_bayes(case: ModelCase, budget: Budget, seed: int) -> Any:
     trained = yield TrainReasoner(
         task=case.task,
         model=case.model,
@@ -74,7 +74,7 @@ def reparameterised_reach_bayes(case: Trained, budget: Budget, seed: int) -> Any
         rule=GlobalMinimum(
             1e-6, trivial=trivial, numerical_error=1e-12, tolerance_stationary=STATIONARY, attained=0.9
         ),
-        measured=Runs(trained["final_losses"], trained["residuals"]),
+        measured=Runs(trained["losses"], trained["residuals"]),
         predicted=best,
         rivals=[
             minimum_loss(even, Layer(feed_forward="F")),
@@ -97,14 +97,14 @@ def reparameterised_reach_bayes(case: Trained, budget: Budget, seed: int) -> Any
     },
     cases=by_budget(
         {
-            "linear, α=0.2": Trained(NOISY, "Reparam-Linear-F"),
-            "linear, α=0.5": Trained(replace(PUBLISHED, noise=0.5), "Reparam-Linear-F"),
-            "ReLU, α=0.8": Trained(replace(PUBLISHED, noise=0.8), "Reparam-Relu-F"),
+            "linear, α=0.2": ModelCase(NOISY, "Reparam-Linear-F"),
+            "linear, α=0.5": ModelCase(replace(PUBLISHED, noise=0.5), "Reparam-Linear-F"),
+            "ReLU, α=0.8": ModelCase(replace(PUBLISHED, noise=0.8), "Reparam-Relu-F"),
         },
-        {"N=7, H=6, Y=2, by enumeration": Trained(ReasoningTask(7, 6, 2, 2, 0.3), "Reparam-Linear-F")},
+        {"N=7, H=6, Y=2, by enumeration": ModelCase(ReasoningTask(7, 6, 2, 2, 0.3), "Reparam-Linear-F")},
     ),
 )
-def lone_feed_forward_gap(case: Trained, budget: Budget, seed: int) -> Any:
+def lone_feed_forward_gap(case: ModelCase, budget: Budget, seed: int) -> Any:
     small = case.task.vocab_size < 10
     trained = yield TrainReasoner(
         task=case.task,
@@ -126,7 +126,7 @@ def lone_feed_forward_gap(case: Trained, budget: Budget, seed: int) -> Any:
             tolerance_stationary=STATIONARY,
             attained=0.6,
         ),
-        measured=Runs(trained["final_losses"], trained["residuals"]),
+        measured=Runs(trained["losses"], trained["residuals"]),
         predicted=best,
         rivals=[floor, (best + floor) / 2, best - 0.1 * (best - floor)],
         note=f"gap {best - floor:.6f}",
@@ -135,6 +135,11 @@ def lone_feed_forward_gap(case: Trained, budget: Budget, seed: int) -> Any:
 
 def on_sentences(model: OneLayerTransformer, seed: int, count: int = 256) -> float:
     """The loss on sampled sentences, the label's coin integrated out."""
+    import torch
+
+    from plumbline.models.reasoning import sample_sentences
+    from plumbline.models.training.draws import generator
+
     task = model.task
     drawn = sample_sentences(task, count, generator=generator(seed, 0, 0))
     labels = torch.stack([drawn.outputs, torch.full_like(drawn.outputs, task.noise_token)], dim=1)
@@ -147,13 +152,17 @@ def softmax_at(
     task: ReasoningTask, scale: float, feed_forward: FeedForward, *, tied: bool = False
 ) -> OneLayerTransformer:
     """The published softmax model at a scale; tied: its value matrix is λ I, and F reads the attended trigger so."""
+    import torch
+
+    from plumbline.models.reasoning import OneLayerTransformer
+
     model = OneLayerTransformer(task, parameterization="reparam", attention="softmax", feed_forward=feed_forward)
     with torch.no_grad():
         assert model.scale is not None
         model.scale.fill_(scale)
         if not tied:
             return model
-        wider = unconstrained(model, "origin")
+        wider = model.widened("origin")
         assert wider.value is not None
         assert wider.feed_forward_weight is not None
         wider.value.mul_(scale)
@@ -232,10 +241,11 @@ def softmax_limit(case: tuple[ReasoningTask, FeedForward], budget: Budget, seed:
     ),
 )
 def tied_softmax_reaches_bayes(task: ReasoningTask, budget: Budget, seed: int) -> Evidence:
+    from plumbline.models.reasoning import enumerated_sentences
+
     scales = (1.0, 4.0, 8.0, 16.0)
     sentences = enumerated_sentences(task)
-    with torch.no_grad():
-        small = [softmax_at(task, scale, "FA", tied=True).loss(*sentences).item() for scale in scales]
+    small = [softmax_at(task, scale, "FA", tied=True).loss(*sentences).item() for scale in scales]
     published = replace(PUBLISHED, noise=task.noise)
     large = on_sentences(softmax_at(published, 45.0, "FA", tied=True), seed)
     tied = [softmax_loss(task, scale, tied_value=True).value for scale in scales]
@@ -273,7 +283,7 @@ def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
         seed=seed,
     )
     # It ends where all slopes are 0 in float64, at scales of 42.
-    steps = len(trained["losses"]) - 1
+    steps = len(trained["curve_losses"]) - 1
     grid = np.linspace(0, 1.5 * rate * steps / task.triggers**0.5 + 1, 80)
     slope = CubicSpline(grid, [population_loss_derivative(task, x, softmax) for x in grid])
     loss = CubicSpline(grid, population_loss(task, grid, softmax, method="second-order"))
@@ -289,7 +299,7 @@ def softmax_scales_come_apart(rate: float, budget: Budget, seed: int) -> Any:
     return Evidence(
         # The tokens of a batch move its loss by 1e-4, and, through the scales, by a few times that.
         rule=Identity(1.0, scale=np.full(steps + 1, 30 * deviation.max() + 1e-6)),
-        measured=trained["losses"][:, 0],
+        measured=trained["curve_losses"][:, 0],
         predicted=predicted,
         rivals=[curve.losses, loss(rate / task.triggers * np.arange(steps + 1))],
         note=f"scales up to {np.ptp(trained['scales'][:, 0], axis=1).max():.2f} apart",
@@ -326,7 +336,7 @@ def origin_linear_f_floor(task: ReasoningTask, budget: Budget, seed: int) -> Any
     )
     floor, trivial = feed_forward_floor(task), float(np.log(task.vocab_size))
     moved = max(trained["key_query_size"].max(), trained["value_size"].max())
-    losses = np.where(moved == 0, trained["final_losses"], np.nan)
+    losses = np.where(moved == 0, trained["losses"], np.nan)
     return Evidence(
         # The floor is approached as the logits of impossible tokens go to −∞, so that it is not attained.
         rule=GlobalMinimum(1e-4, trivial=trivial, numerical_error=1e-12, tolerance_stationary=1e-4, attained=0.8),

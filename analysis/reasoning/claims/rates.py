@@ -13,7 +13,7 @@ from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.reasoning import family
 from plumbline.analysis.reasoning.cases import BATCH, NOISE_LEVELS, NOISY, PAPER, PUBLISHED
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, normalized_descent
 from plumbline.analysis.verdict import Expectation, Identity, Rate
 from plumbline.theory.reasoning import (
     ReasoningTask,
@@ -50,7 +50,7 @@ def rate_constant(rate: float, budget: Budget, seed: int) -> Any:
         )
 
     exact, sampled = yield [job("expected counts"), job("label counts")]
-    measured = np.array([_decay(exact["losses"][:, 0]), _decay(sampled["losses"][:, 0])])
+    measured = np.array([_decay(exact["curve_losses"][:, 0]), _decay(sampled["curve_losses"][:, 0])])
     slower = np.array([1, 1 - (PUBLISHED.triggers - 1) / (2 * BATCH)])
     return Evidence(
         # One percent: the spread of the scales and the walk of their mean, over 150 steps.
@@ -81,7 +81,7 @@ def noisy_rate_constant(rate: float, budget: Budget, seed: int) -> Any:
         seed=seed,
     )
     measured = [
-        _decay(trained["losses"][:, run], bayes_risk(replace(NOISY, noise=noise)))
+        _decay(trained["curve_losses"][:, run], bayes_risk(replace(NOISY, noise=noise)))
         for run, noise in enumerate(NOISE_LEVELS)
     ]
     return Evidence(
@@ -113,7 +113,7 @@ def rate_against_triggers(vocab_size: int, budget: Budget, seed: int) -> Any:
         )
         for count in triggers
     ]
-    rates = [_decay(result["losses"][:, 0]) for result in results]
+    rates = [_decay(result["curve_losses"][:, 0]) for result in results]
     return Evidence(
         rule=Rate(0.02),
         measured=(triggers, rates),

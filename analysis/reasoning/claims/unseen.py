@@ -11,8 +11,8 @@ import numpy as np
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
 from plumbline.analysis.reasoning import family
-from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED, Trained
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.cases import NOISE_LEVELS, NOISY, PAPER, PUBLISHED, ModelCase
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, normalized_descent
 from plumbline.analysis.reasoning.published import training
 from plumbline.analysis.verdict import BoundForAll, Identity
 from plumbline.theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_curve, unseen_output_bound
@@ -30,14 +30,14 @@ from plumbline.theory.reasoning import ReasoningTask, bayes_risk, normalized_gd_
     },
     cases=by_budget(
         {
-            "linear FA": Trained(NOISY, "Reparam-Linear-FA"),
-            "ReLU F": Trained(NOISY, "Reparam-Relu-F"),
-            "linear, no noise": Trained(PUBLISHED, "Reparam-Linear-FA", 0.5),
+            "linear FA": ModelCase(NOISY, "Reparam-Linear-FA"),
+            "ReLU F": ModelCase(NOISY, "Reparam-Relu-F"),
+            "linear, no noise": ModelCase(PUBLISHED, "Reparam-Linear-FA", 0.5),
         },
-        {"ReLU FA": Trained(NOISY, "Reparam-Relu-FA", 0.5)},
+        {"ReLU FA": ModelCase(NOISY, "Reparam-Relu-FA", 0.5)},
     ),
 )
-def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
+def reparameterised_generalise(case: ModelCase, budget: Budget, seed: int) -> Any:
     noisy = bool(case.task.noise)
     levels = NOISE_LEVELS if noisy else (0.0,)
     # F only up to its optimum: beyond it the step depends on the batch.
@@ -54,7 +54,7 @@ def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
     tasks = [replace(case.task, noise=noise) for noise in levels]
 
     def curves(shift: int = 0) -> np.ndarray:
-        places = np.maximum(trained["steps"] - shift, 0)
+        places = np.maximum(trained["curve_steps"] - shift, 0)
         predicted = [normalized_gd_curve(task, steps, case.learning_rate, case.layer).losses for task in tasks]
         return np.stack(predicted, axis=1)[places]
 
@@ -81,18 +81,18 @@ def reparameterised_generalise(case: Trained, budget: Budget, seed: int) -> Any:
     },
     cases=by_budget(
         {
-            "ReLU FA, no noise": Trained(PUBLISHED, "Origin-Relu-FA"),
-            "softmax F, noise": Trained(NOISY, "Origin-Softmax-F", 0.5),
-            "linear FA, noise": Trained(NOISY, "Origin-Linear-FA"),
+            "ReLU FA, no noise": ModelCase(PUBLISHED, "Origin-Relu-FA"),
+            "softmax F, noise": ModelCase(NOISY, "Origin-Softmax-F", 0.5),
+            "linear FA, noise": ModelCase(NOISY, "Origin-Linear-FA"),
         },
         {
-            "softmax FA, no noise": Trained(PUBLISHED, "Origin-Softmax-FA", 0.5),
-            "ReLU F, noise": Trained(NOISY, "Origin-Relu-F"),
-            "linear F, no noise": Trained(PUBLISHED, "Origin-Linear-F"),
+            "softmax FA, no noise": ModelCase(PUBLISHED, "Origin-Softmax-FA", 0.5),
+            "ReLU F, noise": ModelCase(NOISY, "Origin-Relu-F"),
+            "linear F, no noise": ModelCase(PUBLISHED, "Origin-Linear-F"),
         },
     ),
 )
-def unconstrained_do_not_generalise(case: Trained, budget: Budget, seed: int) -> Any:
+def unconstrained_do_not_generalise(case: ModelCase, budget: Budget, seed: int) -> Any:
     trained = yield training(case.model, case.learning_rate, budget, seed, noise=bool(case.task.noise))
     losses, task = trained["unseen_output"].ravel(), case.task
     bound = unseen_output_bound(task, attention=case.layer.attention).output_loss
@@ -114,11 +114,11 @@ def unconstrained_do_not_generalise(case: Trained, budget: Budget, seed: int) ->
     status="derived here",
     rivals={"any sum": "a mean logit of one"},
     cases=by_budget(
-        {"ReLU FA, no noise": Trained(PUBLISHED, "Origin-Relu-FA")},
-        {"softmax FA, no noise": Trained(PUBLISHED, "Origin-Softmax-FA", 0.5)},
+        {"ReLU FA, no noise": ModelCase(PUBLISHED, "Origin-Relu-FA")},
+        {"softmax FA, no noise": ModelCase(PUBLISHED, "Origin-Softmax-FA", 0.5)},
     ),
 )
-def unconstrained_logits_sum_to_zero(case: Trained, budget: Budget, seed: int) -> Any:
+def unconstrained_logits_sum_to_zero(case: ModelCase, budget: Budget, seed: int) -> Any:
     trained = yield training(case.model, case.learning_rate, budget, seed, noise=bool(case.task.noise))
     sums = trained["logit_sums"].ravel()
     return Evidence(

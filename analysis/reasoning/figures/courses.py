@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from plumbline.analysis.budget import Budget
+from plumbline.analysis.claims.claim import Claim
 from plumbline.analysis.drawing.data import FigureData, Panel, Series
+from plumbline.analysis.drawing.figure import Drawn
 from plumbline.analysis.reasoning import family
-from plumbline.analysis.reasoning.cases import BATCH, LEARNING_RATES, NOISE_LEVELS, NOISY, PUBLISHED, Trained
+from plumbline.analysis.reasoning.cases import BATCH, LEARNING_RATES, NOISE_LEVELS, NOISY, PUBLISHED, ModelCase
 from plumbline.analysis.reasoning.claims.dynamics import noiseless_loss_curve, noisy_loss_curve
 from plumbline.analysis.reasoning.claims.finite_sample import finite_sample_excess, float32_stall, layer_roles
 from plumbline.analysis.reasoning.claims.limits import lone_feed_forward_gap, softmax_limit, softmax_scales_come_apart
@@ -21,7 +23,7 @@ from plumbline.analysis.reasoning.claims.unseen import (
     trained_attention_in_between,
     unconstrained_do_not_generalise,
 )
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, normalized_descent
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, normalized_descent
 from plumbline.analysis.reasoning.published import MODELS, both, on_sample, training
 from plumbline.theory.reasoning import (
     Layer,
@@ -37,19 +39,20 @@ from plumbline.theory.reasoning import (
     stall_scale,
     unseen_output_bound,
 )
+from plumbline.theory.reasoning.model_names import ModelName
 
 ALL_LEVELS = (0.0, *NOISE_LEVELS)
-Plan = Generator[Any, Any, FigureData]
+FigurePlan = Generator[Any, Any, FigureData]
 
 
-def exact_curve(model: str, noise: float, job: TrainReasoner) -> np.ndarray | None:
+def exact_curve(model: ModelName, noise: float, job: TrainReasoner) -> np.ndarray | None:
     """The predicted loss at every step; None for models that train whole matrices."""
     if model.startswith("Origin") or "-W-" in model:
         return None
     task = replace(PUBLISHED, noise=noise)
     batch = None if noise else job.batch
     return normalized_gd_curve(
-        task, job.training.steps, job.training.rates[0], Trained(task, model).layer, batch_size=batch
+        task, job.training.steps, job.training.rates[0], ModelCase(task, model).layer, batch_size=batch
     ).losses
 
 
@@ -58,18 +61,18 @@ def _kind(model: str, noise: float) -> str:
     return "without batch noise" if "Softmax" in model and not noise else "exact"
 
 
-def unseen_floor(model: str, noise: float) -> float | None:
+def unseen_floor(model: ModelName, noise: float) -> float | None:
     """The least unseen-output loss of an unconstrained model."""
     if not model.startswith("Origin"):
         return None
     task = replace(PUBLISHED, noise=noise)
-    return unseen_output_bound(task, attention=Trained(task, model).layer.attention).loss
+    return unseen_output_bound(task, attention=ModelCase(task, model).layer.attention).loss
 
 
-def course(model: str, job: TrainReasoner, trained: Any, what: str, *, label: str = "α={:g}") -> list[Series]:
+def course(model: ModelName, job: TrainReasoner, trained: Any, what: str, *, label: str = "α={:g}") -> list[Series]:
     """Trained points of each noise level, with the exact curve or what bounds it."""
     lines = []
-    steps = trained["steps"]
+    steps = trained["curve_steps"]
     for run, task in enumerate(job.levels):
         name, noise = label.format(task.noise), task.noise
         curve = exact_curve(model, noise, job)
@@ -86,19 +89,38 @@ def course(model: str, job: TrainReasoner, trained: Any, what: str, *, label: st
     return lines
 
 
-PAIRS = {
-    "reparam-linear": (("Reparam-Linear-F", "Reparam-Linear-FA"), noisy_loss_curve, "linear F, η=0.1"),
-    "reparam-relu": (("Reparam-Relu-F", "Reparam-Relu-FA"), noisy_loss_curve, "ReLU FA, η=0.5"),
-    "reparam-softmax": (("Reparam-Softmax-F", "Reparam-Softmax-FA"), softmax_limit, "FA, α=0.5"),
-    "reparam-linear-w": (("Reparam-Linear-W-FA",), trained_attention_in_between, "noise"),
-    "origin-linear": (("Origin-Linear-F", "Origin-Linear-FA"), unconstrained_do_not_generalise, "linear FA, noise"),
-    "origin-relu": (("Origin-Relu-F", "Origin-Relu-FA"), unconstrained_do_not_generalise, "ReLU FA, no noise"),
-    "origin-softmax": (("Origin-Softmax-F", "Origin-Softmax-FA"), unconstrained_do_not_generalise, "softmax F, noise"),
+PAGES: dict[str, tuple[tuple[ModelName, ...], dict[Claim, Drawn]]] = {
+    "reparam-linear": (
+        ("Reparam-Linear-F", "Reparam-Linear-FA"),
+        {noisy_loss_curve: ("linear F, η=0.1", "linear FA, η=0.1")},
+    ),
+    "reparam-relu": (
+        ("Reparam-Relu-F", "Reparam-Relu-FA"),
+        {noisy_loss_curve: ("ReLU FA, η=0.5", "ReLU F, η=0.1")},
+    ),
+    "reparam-softmax": (
+        ("Reparam-Softmax-F", "Reparam-Softmax-FA"),
+        {softmax_limit: ("no noise", "F, α=0.2", "FA, α=0.5", "FA, α=0.2", "F, α=0.8")},
+    ),
+    # The case of this claim ends later than the page does, and is of ReLU attention too.
+    "reparam-linear-w": (("Reparam-Linear-W-FA",), {trained_attention_in_between: None}),
+    "origin-linear": (
+        ("Origin-Linear-F", "Origin-Linear-FA"),
+        {unconstrained_do_not_generalise: ("linear FA, noise", "linear F, no noise")},
+    ),
+    "origin-relu": (
+        ("Origin-Relu-F", "Origin-Relu-FA"),
+        {unconstrained_do_not_generalise: ("ReLU FA, no noise", "ReLU F, noise")},
+    ),
+    "origin-softmax": (
+        ("Origin-Softmax-F", "Origin-Softmax-FA"),
+        {unconstrained_do_not_generalise: ("softmax F, noise", "softmax FA, no noise")},
+    ),
 }
-"""The seven published pages of population and unseen-output losses, with the claim that judges each."""
+"""The seven published pages of population and unseen-output losses: their models, and the claim that judges each."""
 
 
-def _losses_of(models: tuple[str, ...], budget: Budget, seed: int) -> Plan:
+def _losses_of(models: tuple[ModelName, ...], budget: Budget, seed: int) -> FigurePlan:
     panels = []
     for model in models:
         for rate in LEARNING_RATES:
@@ -117,15 +139,15 @@ def _losses_of(models: tuple[str, ...], budget: Budget, seed: int) -> Plan:
 
 
 def _register_pages() -> None:
-    for name, (models, judge, case) in PAIRS.items():
+    for name, (models, claims) in PAGES.items():
 
-        def page(budget: Budget, seed: int, models: Any = models) -> Plan:
+        def page(budget: Budget, seed: int, models: tuple[ModelName, ...] = models) -> FigurePlan:
             return (yield from _losses_of(models, budget, seed))
 
         family.figure(
             caption=f"{' and '.join(models)}: population and unseen-output loss at four noise levels.",
             published="figures 3-9 of 2505.15009",
-            claims={judge: case},
+            claims=claims,
             name=f"losses-{name}",
         )(page)
 
@@ -138,8 +160,10 @@ _register_pages()
     published="figure 1 of 2505.15009",
     claims={reparameterised_generalise: "linear FA", unconstrained_do_not_generalise: "linear FA, noise"},
 )
-def comparison_of_models(budget: Budget, seed: int) -> Plan:
-    models = ("Reparam-Linear-FA", "Reparam-Softmax-FA", "Reparam-Linear-W-FA", "Origin-Linear-FA", "Origin-Softmax-F")
+def comparison_of_models(budget: Budget, seed: int) -> FigurePlan:
+    models: tuple[ModelName, ...] = (
+        "Reparam-Linear-FA", "Reparam-Softmax-FA", "Reparam-Linear-W-FA", "Origin-Linear-FA", "Origin-Softmax-F",
+    )  # fmt: skip
     rate, panels = 0.1, []
     for noisy in (False, True):
         jobs = [training(model, rate, budget, seed, noise=noisy) for model in models]
@@ -152,13 +176,13 @@ def comparison_of_models(budget: Budget, seed: int) -> Plan:
                 curve = exact_curve(model, noise, job)
                 if curve is not None:
                     lines.append(Series(f"{model}: {_kind(model, noise)}", "theory", np.arange(len(curve)), curve))
-                lines.append(Series(f"{model}: trained", "trained", result["steps"], result[what][:, 0]))
+                lines.append(Series(f"{model}: trained", "trained", result["curve_steps"], result[what][:, 0]))
             longest = max(job.training.steps for job in jobs)
             lines.append(Series("Bayes risk", "trivial", [0, longest], np.full(2, bayes_risk(task))))
             panels.append(Panel(title, lines, xlabel="steps", ylabel=name))
         lines = []
         for model, job, result in list(zip(models, jobs, results, strict=True))[:2]:
-            layer = Trained(task, model).layer
+            layer = ModelCase(task, model).layer
             path = normalized_gd_curve(
                 task, job.training.steps, rate, layer, batch_size=None if noisy else job.batch, method="jensen"
             ).scales
@@ -167,7 +191,7 @@ def comparison_of_models(budget: Budget, seed: int) -> Plan:
             values = [x.noise_token if noisy else x.output for x in said]
             lines.append(Series(f"{model}: {_kind(model, noise)}", "theory", places, values))
             seen = result["probabilities"][:, 0, 1 if noisy else 0]
-            lines.append(Series(f"{model}: trained", "trained", result["steps"], seen))
+            lines.append(Series(f"{model}: trained", "trained", result["curve_steps"], seen))
         lines.append(
             Series("Bayes predictor", "trivial", [0, jobs[0].training.steps], np.full(2, noise if noisy else 1.0))
         )
@@ -183,41 +207,41 @@ def comparison_of_models(budget: Budget, seed: int) -> Plan:
 @family.figure(
     caption="A sample of 2,048 sentences: population and unseen-output loss per epoch, ReLU attention.",
     published="figure 2 of 2505.15009",
-    claims={finite_sample_excess: "published size"},
+    claims={finite_sample_excess: "published size, ReLU"},
 )
-def finite_sample_losses(budget: Budget, seed: int) -> Plan:
-    models = ("Reparam-Relu-FA", "Reparam-Relu-W-FA", "Origin-Relu-FA")
+def finite_sample_losses(budget: Budget, seed: int) -> FigurePlan:
+    models: tuple[ModelName, ...] = ("Reparam-Relu-FA", "Reparam-Relu-W-FA", "Origin-Relu-FA")
     jobs = [on_sample(model, budget, seed) for model in models]
     results = yield jobs
     panels = []
     for what, name in (("population", "population loss"), ("unseen", "unseen-output loss")):
         for run, noise in enumerate(NOISE_LEVELS):
             task = replace(NOISY, noise=noise)
-            epochs = results[0]["steps"] / 4
+            epochs = results[0]["curve_steps"] / 4
             share = results[0]["noise_estimates"][run]
-            exact = [bayes_risk(task) + excess_risk(task, share, int(step), 0.1) for step in results[0]["steps"]]
+            exact = [bayes_risk(task) + excess_risk(task, share, int(step), 0.1) for step in results[0]["curve_steps"]]
             lines = [
                 Series("Bayes risk", "trivial", epochs[[0, -1]], np.full(2, bayes_risk(task))),
                 Series(f"{models[0]}: exact", "theory", epochs, exact),
             ]
             for model, result in zip(models, results, strict=True):
-                lines.append(Series(f"{model}: trained", "trained", result["steps"] / 4, result[what][:, run]))
+                lines.append(Series(f"{model}: trained", "trained", result["curve_steps"] / 4, result[what][:, run]))
             panels.append(Panel(f"α={noise:g}, α̂={share:.4f}", lines, xlabel="epochs", ylabel=name))
     return FigureData("Finite sample, m=2048, η=0.1, ReLU attention", panels, columns=3)
 
 
-def _layers_at(run: int, budget: Budget, seed: int) -> Plan:
+def _layers_at(run: int, budget: Budget, seed: int) -> FigurePlan:
     noise = NOISE_LEVELS[run]
     task = replace(NOISY, noise=noise)
-    models = ("Reparam-Linear-FA", "Reparam-Linear-W-FA", "Origin-Linear-FA")
+    models: tuple[ModelName, ...] = ("Reparam-Linear-FA", "Reparam-Linear-W-FA", "Origin-Linear-FA")
     results = yield [on_sample(model, budget, seed) for model in models]
     panels = []
     for model, result in zip(models, results, strict=True):
-        epochs, layers = result["steps"] / 4, result["layers"][:, run]
+        epochs, layers = result["curve_steps"] / 4, result["layers"][:, run]
         share = result["noise_estimates"][run]
         exact = None
         if model == models[0]:
-            exact = [layer_logits(task, 0.1 * step, noise_estimate=share) for step in result["steps"]]
+            exact = [layer_logits(task, 0.1 * step, noise_estimate=share) for step in result["curve_steps"]]
         for offset, layer, token in ((0, "attention", "output"), (2, "feed-forward", "noise")):
             lines = []
             for place, name in ((offset, f"{token} token"), (offset + 1, "largest")):
@@ -231,7 +255,7 @@ def _layers_at(run: int, budget: Budget, seed: int) -> Plan:
             panels.append(Panel(f"{model}: {layer} logits", lines, xlabel="epochs", ylabel="mean logit"))
         lines = [Series("Bayes risk", "trivial", epochs[[0, -1]], np.full(2, bayes_risk(task)))]
         if exact is not None:
-            losses = [bayes_risk(task) + excess_risk(task, share, int(step), 0.1) for step in result["steps"]]
+            losses = [bayes_risk(task) + excess_risk(task, share, int(step), 0.1) for step in result["curve_steps"]]
             lines.append(Series("both: exact", "theory", epochs, losses))
         lines += [
             Series("population: trained", "trained", epochs, result["population"][:, run]),
@@ -244,7 +268,7 @@ def _layers_at(run: int, budget: Budget, seed: int) -> Plan:
 def _register_layers() -> None:
     for run, noise in enumerate(NOISE_LEVELS):
 
-        def page(budget: Budget, seed: int, run: int = run) -> Plan:
+        def page(budget: Budget, seed: int, run: int = run) -> FigurePlan:
             return (yield from _layers_at(run, budget, seed))
 
         family.figure(
@@ -260,16 +284,26 @@ _register_layers()
 
 @family.figure(
     caption="All thirteen models, theory against training: losses at α = 0.5, η = 0.1.",
-    claims={lone_feed_forward_gap: "linear, α=0.5", softmax_limit: "FA, α=0.5"},
+    claims={
+        noisy_loss_curve: (
+            "linear FA, η=0.1",
+            "linear F, η=0.1",
+            "softmax FA, η=0.1",
+            "ReLU F, η=0.1",
+            "softmax F, η=0.1",
+        ),
+        lone_feed_forward_gap: "linear, α=0.5",
+        softmax_limit: None,
+    },
 )
-def all_models(budget: Budget, seed: int) -> Plan:
+def all_models(budget: Budget, seed: int) -> FigurePlan:
     run, noise = 1, NOISE_LEVELS[1]
     task = replace(PUBLISHED, noise=noise)
     jobs = [training(model, 0.1, budget, seed, noise=True) for model in MODELS]
     results = yield jobs
     panels = []
     for model, job, result in zip(MODELS, jobs, results, strict=True):
-        steps, ends = result["steps"], np.array([0, job.training.steps])
+        steps, ends = result["curve_steps"], np.array([0, job.training.steps])
         curve = exact_curve(model, noise, job)
         # The trained ones first, so that they have the same two colours in every panel.
         lines = [
@@ -290,9 +324,9 @@ def all_models(budget: Budget, seed: int) -> Plan:
 
 @family.figure(
     caption="The linear rate: trained loss on η/√Q, and the two published constants beside it.",
-    claims={rate_constant: "η=0.1", noiseless_loss_curve: "linear, η=0.1"},
+    claims={rate_constant: ("η=0.1", "η=0.5"), noiseless_loss_curve: ("linear, η=0.1", "linear, η=0.5")},
 )
-def linear_rate(budget: Budget, seed: int) -> Plan:
+def linear_rate(budget: Budget, seed: int) -> FigurePlan:
     panels = []
     for rate in LEARNING_RATES:
         steps = round(45 / rate)
@@ -307,7 +341,7 @@ def linear_rate(budget: Budget, seed: int) -> Plan:
         trained = yield job
         t = np.arange(steps + 1)
         exact = normalized_gd_curve(PUBLISHED, steps, rate, batch_size=BATCH).losses
-        losses = trained["losses"]
+        losses = trained["curve_losses"]
         panels.append(
             Panel(
                 f"η={rate:g}: decay per step {convergence_rate(PUBLISHED, rate):.4f}",
@@ -319,7 +353,7 @@ def linear_rate(budget: Budget, seed: int) -> Plan:
                     ),
                     Series("rival: published bound N e^{−ηt}", "rival", t, PUBLISHED.vocab_size * np.exp(-rate * t)),
                     Series(
-                        "trained, 8 seeds", "trained", trained["steps"], np.median(losses, axis=1),
+                        "trained, 8 seeds", "trained", trained["curve_steps"], np.median(losses, axis=1),
                         losses.min(axis=1), losses.max(axis=1),
                     ),
                 ],
@@ -333,7 +367,7 @@ def linear_rate(budget: Budget, seed: int) -> Plan:
     caption="Softmax attention: batch noise drives the scales of the triggers apart.",
     claims={softmax_scales_come_apart: "η=0.1"},
 )
-def softmax_batch_noise(budget: Budget, seed: int) -> Plan:
+def softmax_batch_noise(budget: Budget, seed: int) -> FigurePlan:
     steps, rate = 300, 0.1
     trained = yield TrainReasoner(
         task=PUBLISHED,
@@ -342,14 +376,14 @@ def softmax_batch_noise(budget: Budget, seed: int) -> Plan:
         data="token counts",
         seed=seed,
     )
-    t, every = trained["steps"], slice(None, None, 12)
+    t, every = trained["curve_steps"], slice(None, None, 12)
     curve = normalized_gd_curve(PUBLISHED, steps, rate, Layer("softmax"), batch_size=BATCH)
     scales = trained["scales"][:, 0]
     lines = [Series("one scale for all: (η/√Q)(1−(Q−1)/2B) t", "theory", t, curve.scales)]
     lines += [Series(f"trigger {k}", "trained", t[every], scales[every, k]) for k in range(PUBLISHED.triggers)]
     losses = [
         Series("one scale for all", "theory", t, curve.losses),
-        Series("trained", "trained", t[every], trained["losses"][every, 0]),
+        Series("trained", "trained", t[every], trained["curve_losses"][every, 0]),
     ]
     return FigureData(
         "Reparam-Softmax-FA without noise, η=0.1, B=512",
@@ -361,7 +395,7 @@ def softmax_batch_noise(budget: Budget, seed: int) -> Plan:
     caption="Where float32 ends: the trained scale leaves η t at the predicted value.",
     claims={float32_stall: "noise"},
 )
-def float32_departure(budget: Budget, seed: int) -> Plan:
+def float32_departure(budget: Budget, seed: int) -> FigurePlan:
     rate, steps = 0.25, 112
     job = TrainReasoner(
         task=NOISY,
@@ -374,7 +408,7 @@ def float32_departure(budget: Budget, seed: int) -> Plan:
         loss="standard",
     )
     single, stable = yield [job, replace(job, data="label counts", loss="stable")]
-    t, every = single["steps"], slice(None, None, 4)
+    t, every = single["curve_steps"], slice(None, None, 4)
     panels = []
     for run, noise in enumerate(NOISE_LEVELS):
         lines = [

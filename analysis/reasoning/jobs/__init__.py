@@ -1,5 +1,5 @@
 """The jobs of in-context reasoning."""
 
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner
 
 __all__ = ["TrainReasoner"]

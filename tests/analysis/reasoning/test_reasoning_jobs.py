@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from plumbline.analysis.jobs.job import job_key
-from plumbline.analysis.reasoning.cases import RELU_OFFSET, Trained, exact_loss, small_tasks, unconstrained
-from plumbline.analysis.reasoning.jobs.training import TrainReasoner, exact_lbfgs, normalized_descent
+from plumbline.analysis.reasoning.cases import RELU_OFFSET, ModelCase, exact_loss, small_tasks
+from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, exact_lbfgs, normalized_descent
 from plumbline.models.normalized_gd import NormalizedGD
 from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
 from plumbline.models.training.draws import generator
@@ -38,7 +38,7 @@ def test_an_ensemble_trains_like_a_textbook_loop():
             coins = torch.rand(16, generator=draws, dtype=torch.float64)
             loss = model.loss(tokens, torch.where(coins < noise, TASK.noise_token, outputs))
             # Rounding of twelve steps; the stacked program sums in another order.
-            assert result["losses"][step, run] == pytest.approx(loss.item(), rel=1e-10)
+            assert result["curve_losses"][step, run] == pytest.approx(loss.item(), rel=1e-10)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -51,7 +51,7 @@ def test_losses_of_every_route_replay_from_their_counts(data, task):
     result = job("Reparam-Linear-FA", task, data=data, seeds=2).run()
     for run in range(2):
         replay = replay_normalized_gd(task, result["counts"][:, run], 0.2)
-        np.testing.assert_allclose(result["losses"][:, run], replay.losses, rtol=1e-10)
+        np.testing.assert_allclose(result["curve_losses"][:, run], replay.losses, rtol=1e-10)
     assert (result["counts"].sum(axis=2) == 16).all()
     assert not np.array_equal(result["counts"][:, 0], result["counts"][:, 1])
 
@@ -63,7 +63,7 @@ def test_exact_objectives_follow_the_population_curve(data):
     result = job("Reparam-Linear-FA", task, data=data, noise_levels=(0.3, 0.6)).run()
     for run, noise in enumerate((0.3, 0.6)):
         curve = normalized_gd_curve(replace(task, noise=noise), 12, 0.2)
-        np.testing.assert_allclose(result["losses"][:, run], curve.losses, rtol=1e-12)
+        np.testing.assert_allclose(result["curve_losses"][:, run], curve.losses, rtol=1e-12)
 
 
 def test_a_finite_sample_is_read_once_an_epoch():
@@ -80,8 +80,8 @@ def test_a_finite_sample_is_read_once_an_epoch():
 def test_measurements_are_those_of_the_trained_model():
     """Losses, probabilities, layers and roles of a model whose logits are known: λ = 0.2 t at y, γ + λ at τ."""
     result = job("Reparam-Linear-FA", NOISY, test=50, training=normalized_descent(0.2, 12, record_every=4)).run()
-    assert result["steps"].tolist() == [0, 4, 8, 12]
-    scale = 0.2 * result["steps"]
+    assert result["curve_steps"].tolist() == [0, 4, 8, 12]
+    scale = 0.2 * result["curve_steps"]
     gamma = np.log(0.3 / 0.7)
     np.testing.assert_allclose(result["scales"][:, 0, 0], scale, rtol=1e-14)
     np.testing.assert_allclose(result["unseen"][:, 0], [population_loss(NOISY, x) for x in scale], rtol=1e-13)
@@ -100,13 +100,14 @@ def test_a_training_that_ends_early_is_measured_at_its_end():
     """Softmax has no gradient left in float64 at λ ≈ 42, here between two recorded steps: all curves end there."""
     task, training = ReasoningTask(8, 6, 2, 2, 0.3), normalized_descent(5.0, 60, record_every=7)
     trained = job("Reparam-Softmax-FA", task, data="token counts", training=training, test=16).run()
-    end = trained["steps"][-1]
+    end = trained["curve_steps"][-1]
 
     assert end < 60
     assert end % 7
-    assert len(trained["steps"]) == len(trained["population"]) == len(trained["scales"]) == len(trained["losses"])
+    columns = ("curve_steps", "curve_losses", "population", "scales")
+    assert len({len(trained[name]) for name in columns}) == 1
     # Noise: every step is η, for every batch.
-    np.testing.assert_allclose(trained["scales"][:, 0, 0], 5.0 * trained["steps"], rtol=1e-12)
+    np.testing.assert_allclose(trained["scales"][:, 0, 0], 5.0 * trained["curve_steps"], rtol=1e-12)
 
 
 def test_test_sentences_do_not_depend_on_the_training():
@@ -129,9 +130,9 @@ def test_lbfgs_reaches_the_minimum_from_random_starts():
 def test_the_standard_loss_is_torchs():
     """In float64 and early in training the two losses agree; float32 is what it says."""
     stable, standard = (job("Reparam-Relu-FA", NOISY, loss=loss).run() for loss in ("stable", "standard"))
-    np.testing.assert_allclose(stable["losses"], standard["losses"], rtol=1e-12)
+    np.testing.assert_allclose(stable["curve_losses"], standard["curve_losses"], rtol=1e-12)
     single = job("Reparam-Relu-FA", NOISY, loss="standard", precision="float32").run()
-    assert 1e-9 < np.abs(single["losses"] / stable["losses"] - 1).max() < 1e-5
+    assert 1e-9 < np.abs(single["curve_losses"] / stable["curve_losses"] - 1).max() < 1e-5
 
 
 def test_a_seed_changes_the_data_and_is_part_of_the_key():
@@ -139,8 +140,8 @@ def test_a_seed_changes_the_data_and_is_part_of_the_key():
     first, again, other = (job("Reparam-Linear-FA", NOISY, seed=seed) for seed in (0, 0, 1))
     assert job_key(first, version="v") == job_key(again, version="v") != job_key(other, version="v")
     a, b, c = first.run(), again.run(), other.run()
-    assert np.array_equal(a["losses"], b["losses"])
-    assert not np.array_equal(a["losses"], c["losses"])
+    assert np.array_equal(a["curve_losses"], b["curve_losses"])
+    assert not np.array_equal(a["curve_losses"], c["curve_losses"])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_small_tasks_can_be_enumerated_and_widened():
         model = OneLayerTransformer(task, parameterization="reparam", attention="relu")
         with torch.no_grad():
             model.scale.fill_(2.0)
-        losses = [m.loss(*enumerated_sentences(task)).item() for m in (model, unconstrained(model, "origin"))]
+        losses = [m.loss(*enumerated_sentences(task)).item() for m in (model, model.widened("origin"))]
         assert losses == pytest.approx([exact_loss(task, 2.0, Layer("relu"))] * 2, rel=1e-12)
     assert RELU_OFFSET == 1e-8
 
@@ -183,5 +184,5 @@ def test_small_tasks_can_be_enumerated_and_widened():
 def test_a_trained_case_knows_its_data():
     """What suffices of the sentences, by published name."""
     names = ("Origin-Linear-F", "Reparam-Linear-W-FA", "Reparam-Softmax-F", "Reparam-Relu-FA")
-    assert [Trained(TASK, name).data for name in names] == ["sentences", "sentences", "token counts", "label counts"]
-    assert Trained(TASK, "Reparam-Linear-W-FA").layer == Layer("linear", "FA")
+    assert [ModelCase(TASK, name).data for name in names] == ["sentences", "sentences", "token counts", "label counts"]
+    assert ModelCase(TASK, "Reparam-Linear-W-FA").layer == Layer("linear", "FA")

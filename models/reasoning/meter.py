@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from plumbline.models.ensemble import Ensemble
-from plumbline.models.reasoning import Logits, cross_entropy, sample_sentences
-from plumbline.theory.reasoning import ReasoningTask
+from plumbline.models.reasoning.losses import cross_entropy
+from plumbline.models.reasoning.one_layer import Logits
+from plumbline.models.reasoning.sentences import sample_sentences
+from plumbline.theory.reasoning.task import ReasoningTask
 
 
-class Measurement:
-    """Collects, at the recorded steps, arrays with axes (steps, runs, ...).
+class Meter:
+    """Measures an ensemble as it is, as `train` takes its observer: tensors (runs, ...) by name.
 
     ``scales`` (..., Q) of reparameterised models, ``key_query_size``, ``value_size`` and ``feed_forward_weight_size``
     (the largest |entry|) of others; with test sentences also
@@ -38,45 +38,33 @@ class Measurement:
 
     def __init__(self, task: ReasoningTask, noise: list[float], size: int, draws: torch.Generator) -> None:
         self.task, self.noise = task, noise
-        self.taken: dict[str, list[np.ndarray]] = defaultdict(list)
         self.trained = sample_sentences(task, size, generator=draws) if size else None
         self.unseen = (
             sample_sentences(task, size, unseen=True, generator=draws) if size and task.unseen_tokens else None
         )
 
-    def result(self) -> dict[str, np.ndarray]:
-        """Everything taken so far, stacked over the steps."""
-        return {name: np.stack(rows) for name, rows in self.taken.items()}
-
-    def keep(self, count: int) -> None:
-        """Forget all but the first measurements."""
-        for rows in self.taken.values():
-            del rows[count:]
-
     @torch.no_grad()
-    def take(self, ensemble: Ensemble) -> None:
-        """Measure the ensemble as it is."""
-        parameters = ensemble.parameters()
-        for name, tensor in parameters.items():
+    def __call__(self, ensemble: Ensemble, step: int, update: Tensor | None) -> dict[str, Tensor]:
+        """What is measured now, in float64; nothing of it moves with the parameters."""
+        found = {}
+        for name, tensor in ensemble.parameters().items():
             if name == "scale":
-                self._note("scales", tensor)
+                found["scales"] = tensor
             else:
-                self._note(f"{name}_size", tensor.abs().flatten(1).amax(1))
+                found[f"{name}_size"] = tensor.abs().flatten(1).amax(1)
         if self.trained is not None:
             logits = ensemble.call("lookup_logits", self.trained.tokens)
             outputs = self.trained.outputs
-            self._note("population", self._losses(logits.total, outputs))
-            self._note("probabilities", self._probabilities(logits.total, outputs))
-            self._layers(logits, outputs)
+            found["population"] = self._losses(logits.total, outputs)
+            found["probabilities"] = self._probabilities(logits.total, outputs)
+            found |= self._layers(logits, outputs)
         if self.unseen is not None:
             total = ensemble.call("lookup_logits", self.unseen.tokens).total
             outputs = self.unseen.outputs
-            self._note("unseen", self._losses(total, outputs))
-            self._note("unseen_output", (-_picked(total.log_softmax(2), outputs)).amin(1))
-            self._note("logit_sums", total.sum(2).abs().amax(1))
-
-    def _note(self, name: str, values: Tensor) -> None:
-        self.taken[name].append(values.detach().double().numpy().copy())
+            found["unseen"] = self._losses(total, outputs)
+            found["unseen_output"] = (-_picked(total.log_softmax(2), outputs)).amin(1)
+            found["logit_sums"] = total.sum(2).abs().amax(1)
+        return {name: values.detach().to(torch.float64, copy=True) for name, values in found.items()}
 
     def _losses(self, total: Tensor, outputs: Tensor) -> Tensor:
         """The losses (R,) of logits (R, T, N), the label's coin integrated out."""
@@ -92,13 +80,15 @@ class Measurement:
         law = total.softmax(2)
         return torch.stack([_picked(law, outputs).mean(1), law[:, :, self.task.noise_token].mean(1)], dim=1)
 
-    def _layers(self, logits: Logits, outputs: Tensor) -> None:
+    def _layers(self, logits: Logits, outputs: Tensor) -> dict[str, Tensor]:
         right = _picked(logits.attention, outputs)
         noise = logits.feed_forward[:, :, self.task.noise_token]
         largest = logits.attention.amax(2), logits.feed_forward.amax(2)
-        self._note("layers", torch.stack([t.mean(1) for t in (right, largest[0], noise, largest[1])], dim=1))
         agree = [(right >= largest[0]).double().mean(1), (noise >= largest[1]).double().mean(1)]
-        self._note("roles", torch.stack(agree, dim=1))
+        return {
+            "layers": torch.stack([t.mean(1) for t in (right, largest[0], noise, largest[1])], dim=1),
+            "roles": torch.stack(agree, dim=1),
+        }
 
 
 def _picked(values: Tensor, tokens: Tensor) -> Any:
