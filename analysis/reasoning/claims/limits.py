@@ -124,7 +124,7 @@ def lone_feed_forward_gap(case: ModelCase, budget: Budget, seed: int) -> Any:
             trivial=population_loss(case.task, 0.0, alone),
             numerical_error=1e-12,
             tolerance_stationary=STATIONARY,
-            attained=0.6,
+            attained=0.7,
         ),
         measured=Runs(trained["losses"], trained["residuals"]),
         predicted=best,
@@ -339,7 +339,7 @@ def origin_linear_f_floor(task: ReasoningTask, budget: Budget, seed: int) -> Any
     losses = np.where(moved == 0, trained["losses"], np.nan)
     return Evidence(
         # The floor is approached as the logits of impossible tokens go to −∞, so that it is not attained.
-        rule=GlobalMinimum(1e-4, trivial=trivial, numerical_error=1e-12, tolerance_stationary=1e-4, attained=0.8),
+        rule=GlobalMinimum(1e-4, trivial=trivial, numerical_error=1e-12, tolerance_stationary=1e-4, attained=0.9),
         measured=Runs(losses, trained["residuals"]),
         predicted=floor,
         rivals=[
