@@ -17,16 +17,16 @@ from plumbline.theory.reasoning.task import ReasoningTask
 class Meter:
     """Measures an ensemble as it is, as `train` takes its observer: tensors (runs, ...) by name.
 
-    ``scales`` (..., Q) of reparameterised models, ``key_query_size``, ``value_size`` and ``feed_forward_weight_size``
+    ``scales`` (runs, Q) of reparameterised models, ``key_query_size``, ``value_size`` and ``feed_forward_weight_size``
     (the largest |entry|) of others; with test sentences also
 
     - ``population``, ``unseen``: the loss on sentences with trained and with unseen outputs, the label's coin
       integrated out;
     - ``unseen_output``: the smallest -log P(y) over the unseen-output sentences;
-    - ``probabilities`` (..., 2): the mean P(y) and P(τ) on sentences with trained outputs;
-    - ``layers`` (..., 4): the mean attention logit of y and the largest one, the mean feed-forward logit of τ and the
+    - ``probabilities`` (runs, 2): the mean P(y) and P(τ) on sentences with trained outputs;
+    - ``layers`` (runs, 4): the mean attention logit of y and the largest one, the mean feed-forward logit of τ and the
       largest one;
-    - ``roles`` (..., 2): the share of sentences where each layer's largest logit is that of y, and of τ;
+    - ``roles`` (runs, 2): the share of sentences where each layer's largest logit is that of y, and of τ;
     - ``logit_sums``: the largest |sum of all logits| over the unseen-output sentences.
 
     Args:

@@ -34,7 +34,8 @@ class Stream:
 
     Args:
         levels: The tasks of the runs of one seed, which differ in their noise alone.
-        data: What a step reads, see `plumbline.analysis.reasoning.TrainReasoner`.
+        data: What a step reads: every sentence (``"population"``) or its ``"expected counts"``; fresh ``"sentences"``,
+            or the ``"token counts"`` or ``"label counts"`` that suffice of them; batches of a ``"finite sample"``.
         steps: Number of steps.
         batch: Sentences per step.
         seeds: Number of runs at each noise level.
