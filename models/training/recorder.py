@@ -47,7 +47,11 @@ class Recorder:
 
     def keep(self, observed: Mapping[str, Any]) -> None:
         """Note what was observed at the step just recorded, or last of all at the end: arrays (R, ...) by name."""
-        row = {name: torch.as_tensor(values).detach().to("cpu", torch.float64) for name, values in observed.items()}
+        # Copies: what is observed may be the parameters themselves, which go on changing.
+        row = {
+            name: torch.as_tensor(values).detach().to("cpu", torch.float64, copy=True)
+            for name, values in observed.items()
+        }
         for name, values in row.items():
             if values.shape[:1] != (len(self.ensemble),):
                 raise ValueError(

@@ -64,7 +64,11 @@ class TrainNextTokenModel(TrainingJob):
         from plumbline.models import memorization as models
 
         n, length, dim = self.task.vocab_size, self.task.context_length, self.embed_dim
-        common: dict[str, Any] = {"init_scale": self.init_scale, "generator": self.start(run), "dtype": self.dtype}
+        common: dict[str, Any] = {
+            "init_scale": self.init_scale,
+            "generator": self.initial_draws(run),
+            "dtype": self.dtype,
+        }
         if self.architecture == "sequence encoder":
             return models.SequenceEncoder(n, length, dim, **common)
         sizes = n, length, self.heads, self.head_dim or dim, dim

@@ -90,7 +90,7 @@ class TrainAlongLandscape(TrainObserved):
             self.task.dim,
             value_block=self.value_block,
             init_scale=self.init_scale,
-            generator=self.start(run),
+            generator=self.initial_draws(run),
             dtype=self.dtype,
         )
 
@@ -154,7 +154,7 @@ class TrainFeatureTransformer(TrainObserved):
             self.dim,
             hidden=self.hidden,
             init_scale=self.init_scale,
-            generator=self.start(run),
+            generator=self.initial_draws(run),
             dtype=self.dtype,
         )
 

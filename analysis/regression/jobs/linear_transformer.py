@@ -81,7 +81,7 @@ class TrainLinearTransformer(TrainingJob):
             looped=self.looped,
             full=self.full,
             init_scale=self.init_scale,
-            generator=self.start(run),
+            generator=self.initial_draws(run),
             dtype=self.dtype,
         )
 
