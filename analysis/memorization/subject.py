@@ -67,12 +67,18 @@ def build(weights: Mapping[str, Tensor], task: NgramTask, options: Mapping[str, 
         raise ValueError(f"task must have vocab_size {tokens} as the weights, got {n}")
     query = shapes.get("query", ())
     if "encoding" in shapes:
-        return fill(SequenceEncoder(n, length, embed_dim), weights)
+        return fill(SequenceEncoder(n, length, embed_dim, init_scale=0.0), weights)
     if len(query) != 4:
         heads, head_dim, _ = query if len(query) == 3 else (1, 1, 1)
-        return fill(AttentionOnlyTransformer(n, length, heads, head_dim or 1, embed_dim), weights)
+        return fill(AttentionOnlyTransformer(n, length, heads, head_dim or 1, embed_dim, init_scale=0.0), weights)
     layers, heads, head_dim, _ = query
-    sizes: dict[str, Any] = {"heads": heads, "head_dim": head_dim or 1, "embed_dim": embed_dim, "layers": layers or 1}
+    sizes: dict[str, Any] = {
+        "heads": heads,
+        "head_dim": head_dim or 1,
+        "embed_dim": embed_dim,
+        "layers": layers or 1,
+        "init_scale": 0.0,
+    }
     if "inner" in shapes:
         return fill(MLPTransformer(n, length, width=(*shapes["inner"], 1, 1)[1] or 1, **sizes), weights)
     return fill(CompressedAttentionTransformer(n, length, **sizes), weights)

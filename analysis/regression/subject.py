@@ -58,6 +58,7 @@ def build(weights: Mapping[str, Tensor], task: RegressionTask, options: Mapping[
         activation=options.get("activation"),
         looped=looped,
         full=full,
+        init_scale=0.0,
     )
     return fill(model, weights)
 

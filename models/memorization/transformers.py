@@ -135,6 +135,8 @@ class Uniform:
         self.dtype, self.device = placement(generator, dtype, device, optional=True)
 
     def __call__(self, *shape: int, gain: float = 1.0) -> nn.Parameter:
+        if not self.scale:  # which must not use up the random numbers of who asks for none
+            return nn.Parameter(torch.zeros(shape, dtype=self.dtype, device=self.device))
         draws = torch.rand(shape, generator=self.generator, dtype=self.dtype, device=self.device)
         return nn.Parameter((2 * draws - 1) * (gain * self.scale / math.sqrt(shape[-1])))
 

@@ -100,6 +100,8 @@ class LinearTransformer(nn.Module):
         shape = (1 if self.looped else self.layers, self.heads, size, size)
 
         def initial() -> nn.Parameter:
+            if not scale:  # which must not use up the random numbers of who asks for none
+                return nn.Parameter(torch.zeros(shape, dtype=dtype, device=device))
             return nn.Parameter(scale * torch.randn(shape, generator=generator, dtype=dtype, device=device))
 
         self.key_query = initial()

@@ -6,7 +6,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from scipy.special import entr
 
 from plumbline.analysis.budget import Budget, by_budget
 from plumbline.analysis.claims.claim import Evidence
@@ -155,6 +154,8 @@ def line_is_not_undercut(law: NgramTask, budget: Budget, seed: int) -> Any:
     cases=by_budget({"N=3, 4, 5": (3, 4, 5)}, {"N=3, 4, 6, 8, 11": (3, 4, 6, 8, 11)}),
 )
 def noisy_lookup(vocab_sizes: tuple[int, ...], budget: Budget, seed: int) -> Evidence:
+    from scipy.special import entr
+
     measured, bounds, simpler, plain = [], [], [], []
     for table, n in product(range(12), vocab_sizes):
         low, high = circle_cosines(n)
@@ -177,6 +178,8 @@ def noisy_lookup(vocab_sizes: tuple[int, ...], budget: Budget, seed: int) -> Evi
 
 def circle_at_equal_entropy(law: NgramTask) -> float:
     """Exact divergence of logits λ_t cos(2π(i − g_t)/N) with log Σ_j exp(λ_t (cos(2πj/N) − 1)) = H(P_t)."""
+    from scipy.special import entr
+
     n = law.vocab_size
     angles = 2 * np.pi * np.arange(n) / n
     total = 0.0

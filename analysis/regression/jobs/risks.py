@@ -85,7 +85,7 @@ def _transformer(key_query: Any, value: Any) -> LinearTransformer:
     tensors = {name: torch.as_tensor(np.array(weight)) for name, weight in weights.items()}
     layers, heads, dim, _ = tensors["key_query"].shape
     value_block: Literal["zero", "free"] = "zero" if value is None else "free"
-    return fill(LinearTransformer(layers, heads, dim, value_block=value_block), tensors)
+    return fill(LinearTransformer(layers, heads, dim, value_block=value_block, init_scale=0.0), tensors)
 
 
 @dataclass(frozen=True, kw_only=True)
