@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from plumbline import DISTRIBUTION
@@ -37,3 +38,13 @@ pip install 'plumbline-theory[cluster]'
         if error.name is None or error.name != module.split(".")[0]:
             raise
         raise MissingExtra(error.name, extra) from None
+
+
+def present(module: str, extra: str) -> None:
+    """Raise `MissingExtra` if a module is not installed, without importing it."""
+    try:
+        found = find_spec(module) is not None
+    except ValueError:  # barred by an entry of None among the imported modules
+        found = False
+    if not found:
+        raise MissingExtra(module, extra)

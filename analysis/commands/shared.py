@@ -18,7 +18,7 @@ from plumbline.analysis.catalogue import catalogue
 from plumbline.analysis.claims.check import BadClaim
 from plumbline.analysis.claims.claim import Claim, select
 from plumbline.analysis.claims.own import load_claims
-from plumbline.analysis.extras import MissingExtra, required
+from plumbline.analysis.extras import MissingExtra, present
 from plumbline.analysis.family import broken
 from plumbline.analysis.jobs.session import Session
 from plumbline.analysis.jobs.store import StoreError
@@ -128,9 +128,9 @@ def say_what_is_broken() -> None:
 
 
 def with_models() -> None:
-    """End with exit code 2 where torch is not installed: what trains needs it."""
+    """End with exit code 2 where torch is not installed: what trains needs it. It is not imported yet."""
     try:
-        required("torch", "models")
+        present("torch", "models")
     except MissingExtra as error:
         fail(str(error))
 

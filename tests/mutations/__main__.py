@@ -26,7 +26,8 @@ SECONDS = 600
 MUTATIONS: list[Mutation] = [*regression.MUTATIONS, *memorization.MUTATIONS, *reasoning.MUTATIONS]
 
 
-def _tests_fail(root: Path, arguments: list[str]) -> bool:
+def is_red(root: Path, arguments: list[str]) -> bool:
+    """Whether pytest is red there."""
     command = [
         sys.executable,
         "-m",
@@ -48,7 +49,8 @@ def _tests_fail(root: Path, arguments: list[str]) -> bool:
     return result.returncode != 0
 
 
-def _copy(root: Path) -> None:
+def copy_tree(root: Path) -> None:
+    """What the tests need, below ``root``."""
     for folder in ("plumbline", "theory", "models", "analysis", "tests"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", root)
@@ -63,11 +65,11 @@ def survives(mutation: Mutation) -> bool:
     """Whether the tests stay green with this mutation."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _copy(root)
+        copy_tree(root)
         mutation.apply(root)
         family = _family(mutation)
         first = f"{family}/{mutation.first}.py"
-        return not _tests_fail(root, [first]) and not _tests_fail(root, [family, f"--deselect={first}"])
+        return not is_red(root, [first]) and not is_red(root, [family, f"--deselect={first}"])
 
 
 def main(arguments: list[str]) -> int:
@@ -82,9 +84,9 @@ def main(arguments: list[str]) -> int:
             print(f"{number:3} {mutation.module:28} {mutation.old!r} -> {mutation.new!r}")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        _copy(Path(folder))
+        copy_tree(Path(folder))
         for family in sorted({_family(mutation) for _, mutation in chosen}):
-            if _tests_fail(Path(folder), [family]):
+            if is_red(Path(folder), [family]):
                 raise RuntimeError(f"{family} must pass before it is asked to fail")
     survivors = 0
     for number, mutation in chosen:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import plumbline
 from plumbline.analysis.catalogue import catalogue, catalogue_markdown, errata, errata_markdown, figures
 from plumbline.analysis.commands.app import app
 from plumbline.analysis.commands.calculators import calculators
@@ -32,6 +33,31 @@ def run(tmp_path, monkeypatch):
     """Invoke a command in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_version_and_help(run):
+    """As every command line has them; completion can be installed."""
+    assert run("--version").stdout == f"plumbline {plumbline.__version__}\n"
+    assert run("-h").stdout == run("--help").stdout
+    assert "--install-completion" in run("-h").stdout
+    assert "--budget" in run("check", "-h").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["claims"], ["errata"], ["sweep"], ["check", "rate-constnt"], ["bound", "--help"]]
+)
+def test_text_needs_no_torch(tmp_path, arguments):
+    """To print what is known takes a second, not an import of torch; it works where there is none."""
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['matplotlib'] = None\n"
+        f"sys.argv = ['plumbline', *{arguments!r}]\n"
+        "from plumbline.analysis.commands.app import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    assert "torch" not in result.stderr
+    assert result.returncode == (2 if "check" in arguments else 0), result.stderr
+    assert "rate-constant" in result.stdout + result.stderr or arguments[0] != "check"
 
 
 def test_claims_page_is_current():
