@@ -76,6 +76,15 @@ def test_the_check_of_names_can_fail():
     assert imported("class A:\n    import models") == {"models"}
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_refuses_its_bare_name(room):
+    """In the clone, where Python finds it: one sentence that names the new one."""
+    command = [sys.executable, "-c", f"import {room}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    last = result.stderr.strip().splitlines()[-1]
+    assert last == f"ImportError: this folder is plumbline.{room}: write `from plumbline.{room} import …`"
+
+
 def test_imports_form_no_circle():
     """Modules can be put in an order in which each imports earlier ones only."""
     graph = {name: imported(path.read_text()) & SOURCES.keys() - {name} for name, path in SOURCES.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from plumbline.theory import checks
-from plumbline.theory.memorization.objective import DivergenceObjective, Objective, lbfgs
+from plumbline.theory.memorization.objective import DivergenceObjective, ValueAndGradient, lbfgs
 from plumbline.theory.memorization.task import table_and_prior
 
 NEWTON_STEPS = 60
@@ -183,7 +183,7 @@ def codimension_one_optimum(
     return _polish(rows, weights, y, value)
 
 
-def direction_objective(rows: np.ndarray, weights: np.ndarray) -> Objective:
+def direction_objective(rows: np.ndarray, weights: np.ndarray) -> ValueAndGradient:
     """F(y) and its gradient as a function of the coordinates of y among the vectors of sum zero."""
     basis = sum_zero_basis(rows.shape[1])
 

@@ -19,7 +19,7 @@ HALVINGS = 30
 CHUNK_PRODUCTS = 2**18
 """Multiplications of one matrix product: as large as OpenBLAS leaves to one thread, and it stays in the cache."""
 
-Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
+ValueAndGradient = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
 class DivergenceObjective:
@@ -84,7 +84,7 @@ class DivergenceObjective:
 
 
 def lbfgs(
-    objective: Objective, start: np.ndarray, *, max_iterations: int, tolerance: float
+    objective: ValueAndGradient, start: np.ndarray, *, max_iterations: int, tolerance: float
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """Descend by L-BFGS until the largest gradient entry is below ``tolerance``; return point, value, gradient.
 

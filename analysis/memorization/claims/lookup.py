@@ -58,7 +58,7 @@ def circle(vocab_size: int, budget: Budget, seed: int) -> Evidence:
     points = torch.as_tensor(np.stack([np.cos(angles), np.sin(angles)], axis=1))
     measured = []
     for scale in scales:
-        model = SequenceEncoder(n, 1, 2)
+        model = SequenceEncoder(n, 1, 2, init_scale=0.0)
         with torch.no_grad():
             model.unembedding.copy_(points)
             model.encoding.copy_(scale * points[torch.as_tensor(law.labels.copy())])

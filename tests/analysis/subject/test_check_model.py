@@ -135,6 +135,9 @@ def test_task_files_come_back_as_they_were(folder, task, model):
     alone["type"] = alone["type"].rpartition(".")[2]
     Path("alone.json").write_text(json.dumps(alone), encoding="utf-8")
     assert read_task_file("alone.json") == (task, {})
+    # As files of the first version have it.
+    Path("former.json").write_text(text.replace('"type": "plumbline.theory.', '"type": "theory.'), encoding="utf-8")
+    assert read_task_file("former.json") == (task, model)
 
 
 @pytest.mark.parametrize(
