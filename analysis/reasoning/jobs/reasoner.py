@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -120,6 +121,7 @@ class TrainReasoner(TrainingJob):
         """Whether each run is taken to the minimum by itself, so that it is measured there alone."""
         return self.training.optimizer == "lbfgs"
 
+    @cached_property
     def noise_estimates(self) -> list[float | None]:
         """The share of noise labels in each run's sample where its feed-forward layer is built with it."""
         if self.data != "finite sample" or not self.levels[0].noise or self.model.startswith("Origin"):
@@ -139,7 +141,7 @@ class TrainReasoner(TrainingJob):
         from plumbline.models.reasoning.stream import START_STREAM
         from plumbline.models.training.draws import generator
 
-        share = self.noise_estimates()[run]
+        share = self.noise_estimates[run]
         model = OneLayerTransformer.from_name(self.model, self.tasks[run], noise_estimate=share, dtype=self.dtype)
         if self.start:
             size = sum(parameter.numel() for parameter in model.parameters())
@@ -157,7 +159,7 @@ class TrainReasoner(TrainingJob):
         noise = [task.noise for task in self.tasks]
         return Meter(self.levels[0], noise, self.test, generator(self.seed, 0, TEST_STREAM))
 
-    def objective(self, ensemble: Ensemble) -> Stream:
+    def minimised(self, ensemble: Ensemble) -> Stream:
         from plumbline.models.reasoning.stream import Stream
 
         return Stream(
@@ -183,5 +185,5 @@ class TrainReasoner(TrainingJob):
         measured = trained.curve.observed
         if self.exact:
             measured = {name: values.numpy()[None] for name, values in self.meter()(ensemble, 0, None).items()}
-        shares = [np.nan if share is None else share for share in self.noise_estimates()]
+        shares = [np.nan if share is None else share for share in self.noise_estimates]
         return {"noise_estimates": np.array(shares), "counts": objective.counts(), **measured}
