@@ -8,7 +8,10 @@ Example:
 """
 
 if __name__ != "plumbline.analysis":  # never a second copy of a class
-    raise ImportError("this folder is plumbline.analysis: write `from plumbline.analysis import …`")
+    raise ImportError(
+        "this folder is plumbline.analysis: write `from plumbline.analysis import …`; "
+        "a folder of yours called analysis is found before it if it has an __init__.py"
+    )
 
 from plumbline.analysis.budget import Budget
 from plumbline.analysis.catalogue import catalogue, errata, experiments, figures

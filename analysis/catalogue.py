@@ -33,11 +33,13 @@ def errata() -> list[Erratum]:
 
 
 def _joined(part: str) -> dict[str, Any]:
-    """The parts of all families by name; a name that two have is that of the first."""
+    """The parts of all families by name; a name that two have is that of the first, and `broken` says so."""
     joined: dict[str, Any] = {}
     for family in families().values():
         for name, item in getattr(family, part).items():
-            joined.setdefault(name, item)
+            first = joined.setdefault(name, item)
+            if first is not item:
+                family.failures[f"{name} of the {part} of {family.name}"] = f"the family {first.family} has that name"
     return joined
 
 
@@ -46,9 +48,9 @@ def catalogue_markdown() -> str:
     lines = [
         "# The catalogue of claims",
         "",
-        "Generated from the registry by `plumbline claims --markdown > docs/claims.md`. The kind of a claim decides",
-        "the statistic of its verdict, see the README. Every rival has to come out REFUTED by the measurement of its",
-        "claim.",
+        "Generated from the claims of all families by `plumbline claims --markdown > docs/claims.md`. The kind of a",
+        "claim decides the statistic of its verdict, see the README. Every rival has to come out REFUTED by the",
+        "measurement of its claim.",
         "",
     ]
     for claim in catalogue().values():

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from inspect import signature
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-from plumbline.analysis.claims.claim import Claim, make_claim
+from plumbline.analysis.claims.claim import Claim, as_plan, make_claim
 from plumbline.analysis.drawing.figure import Drawn, Figure
 from plumbline.analysis.errata import Erratum
 from plumbline.analysis.subject.reader import Reader
@@ -141,7 +142,9 @@ class Family:
 
         def register(function: Callable[..., Any]) -> Figure:
             own_name = name or function.__name__.replace("_", "-")
-            return self._put(self._figures, Figure(own_name, self.name, caption, published, claims or {}, function))
+            return self._put(
+                self._figures, Figure(own_name, self.name, caption, published, claims or {}, as_plan(function))
+            )
 
         return register
 
@@ -174,14 +177,27 @@ class Family:
         return register
 
     def calculator(self, function: Callable[..., Item]) -> Callable[..., Item]:
-        """Register a function as a calculator: `plumbline bound` has it."""
+        """Register a function as a calculator: `plumbline bound` has it.
+
+        Raises:
+            ValueError: if its name is taken, or a parameter has no type, of which options are made.
+        """
         if function.__name__ in self._calculators:
             raise ValueError(f"name must be new, got {function.__name__!r}, which is registered already")
+        untyped = [name for name in signature(function).parameters if name not in get_type_hints(function)]
+        if untyped:
+            raise ValueError(f"calculator {function.__name__} must have a type for {', '.join(untyped)}, got none")
         self._calculators[function.__name__] = function
         return function
 
     def reads(self, reader: Reader) -> Reader:
-        """Register what is known of given models of this family."""
+        """Register what is known of given models of this family.
+
+        Raises:
+            ValueError: if something is registered already.
+        """
+        if self._reader is not None:
+            raise ValueError(f"reader must be the only one of the family {self.name}, got another")
         self._reader = reader
         return reader
 
@@ -228,7 +244,12 @@ class Family:
     def calculators(self) -> dict[str, Callable[..., Any]]:
         """The public functions of its theory, by name, but for the ingredients, and those registered one by one."""
         package = None if self.theory is None else self._imported(self.theory)
-        public = {name: getattr(package, name) for name in getattr(package, "__all__", ())}
+        public = {}
+        for name in getattr(package, "__all__", ()):
+            try:
+                public[name] = getattr(package, name)
+            except AttributeError:
+                self.failures[f"{self.theory}.{name}"] = "named in __all__, and not there"
         functions = {
             name: function
             for name, function in public.items()
@@ -247,20 +268,22 @@ class Family:
         if self.folder is None or part in self._loaded:
             return
         self._loaded.add(part)
-        if find_spec(f"{self.folder}.{part}") is not None:
-            self._imported(f"{self.folder}.{part}")
+        self._imported(f"{self.folder}.{part}", optional=True)
 
-    def _imported(self, name: str) -> ModuleType | None:
+    def _imported(self, name: str, *, optional: bool = False) -> ModuleType | None:
         try:
-            return import_module(name)
+            return None if optional and find_spec(name) is None else import_module(name)
         except (Exception, SystemExit):  # a family that is broken must not take the others with it
             self.failures[name] = traceback.format_exc()
             return None
 
 
 def claim(**options: Any) -> Callable[[Callable[..., Any]], Claim]:
-    """Register the decorated function as a claim of nobody's family; options as in `Family.claim`."""
+    """Make the decorated function a claim of nobody's family; options as in `Family.claim`."""
     return Family("own").claim(**options)
+
+
+claim.__signature__ = signature(Family("own").claim)  # type: ignore[attr-defined]  # for editors and help()
 
 
 _FAMILIES: dict[str, Family] = {}
@@ -275,16 +298,23 @@ def register(family: Family) -> Family:
     """Make a family known to every command, to pytest and to the report.
 
     Raises:
-        ValueError: if another family has this name.
+        ValueError: if another family has this name, or its task.
     """
-    if _FAMILIES.setdefault(family.name, family) is not family:
-        raise ValueError(f"name must be new, got {family.name!r}, which is a family already")
+    if family.folder not in ENTRIES:  # ours first: what comes later gives way
+        families()
+    for other in _FAMILIES.values():
+        if other is not family and other.name == family.name:
+            raise ValueError(f"name must be new, got {family.name!r}, which is a family already")
+        if other is not family and family.task is not None and other.task is family.task:
+            raise ValueError(f"task must be new, got {family.task.__name__}, which is that of the family {other.name}")
+    _FAMILIES[family.name] = family
     return family
 
 
 def families() -> dict[str, Family]:
     """All families by name: those of the package, those of installed packages, and those registered since."""
-    for module in [*ENTRIES, *(point.module for point in metadata.entry_points(group=ENTRY_POINTS))]:
+    others = [point.value.partition(":")[0].strip() for point in metadata.entry_points(group=ENTRY_POINTS)]
+    for module in [*ENTRIES, *others]:
         if module in _FAILURES:
             continue
         try:

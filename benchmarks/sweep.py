@@ -1,11 +1,11 @@
-"""What an engine adds to a sweep: one worker of each against this process; prints ratios of medians.
+"""What an executor adds to a sweep: one worker of each against this process; prints ratios of medians.
 
     python benchmarks/sweep.py            # some minutes
     python benchmarks/sweep.py --only tasks --rounds 3
 
 The jobs are ensembles as a sweep trains them (16 linear transformers of one layer on the exact risk, Adam), long enough
-to take 0.1, 1 and 2 seconds here (``--seconds``). Every engine has a single worker, started and warm, so that nothing
-but its overhead is compared; rounds of the engines take turns, so that a busy machine slows all of them. What is spent
+to take 0.1, 1 and 2 seconds here (``--seconds``). Every executor has a single worker, started and warm, so that nothing
+but its overhead is compared; their rounds take turns, so that a busy machine slows all of them. What is spent
 outside the jobs is printed beside: it says more than the ratio where other work makes times of equal jobs differ.
 Needs the extra ``cluster``.
 """
@@ -33,7 +33,7 @@ from plumbline.models.training import Training
 from plumbline.theory.regression import RegressionTask
 
 RUNS = 16
-Engines = dict[str, Executor | None]
+Executors = dict[str, Executor | None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def training(steps: int, seed: int) -> TrainLinearTransformer:
 
 
 @contextmanager
-def engines() -> Iterator[Engines]:
+def executors() -> Iterator[Executors]:
     """In this process, a pool, and a Dask cluster, each with one warm worker."""
     from distributed import LocalCluster
 
@@ -99,8 +99,8 @@ def timed(jobs: list[Any], executor: Executor | None) -> tuple[float, float]:
     return wall, inside
 
 
-def compared(make: Any, executors: Engines, rounds: int) -> dict[str, tuple[float, float]]:
-    """Median wall time of each engine, and of what was outside the jobs; in every round each has the same jobs."""
+def compared(make: Any, executors: Executors, rounds: int) -> dict[str, tuple[float, float]]:
+    """Median wall time of each executor, and of what was outside the jobs; in every round each has the same jobs."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in executors}
     for turn in range(rounds):
         for name, executor in executors.items():
@@ -111,7 +111,7 @@ def compared(make: Any, executors: Engines, rounds: int) -> dict[str, tuple[floa
     }
 
 
-def overhead(executors: Engines, rounds: int, lengths: list[float]) -> None:
+def overhead(executors: Executors, rounds: int, lengths: list[float]) -> None:
     """Sweeps of trainings of several lengths."""
     steps = 500
     rate = steps / median(timed([training(steps, seed)], None)[0] for seed in range(5))
@@ -131,14 +131,14 @@ def overhead(executors: Engines, rounds: int, lengths: list[float]) -> None:
             )
 
 
-def tasks(executors: Engines, rounds: int, lengths: list[float]) -> None:
+def tasks(executors: Executors, rounds: int, lengths: list[float]) -> None:
     """Jobs of no time: what a task costs."""
     found = compared(lambda turn: [Nothing(1000 * turn + place) for place in range(500)], executors, rounds)
     for name, (value, _) in found.items():
         print(f"jobs of no time, {name}: {500 / value:.0f} a second, {value / 500 * 1e3:.2f} ms each")
 
 
-def together(executors: Engines, rounds: int, lengths: list[float]) -> None:
+def together(executors: Executors, rounds: int, lengths: list[float]) -> None:
     """What the ensemble is worth: 16 runs one by one against together."""
     alone = [replace(training(100, seed), runs=1) for seed in range(RUNS)]
     times = [(timed(alone, None)[0], timed([training(100, turn)], None)[0]) for turn in range(rounds)]
@@ -155,6 +155,6 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", nargs="+", type=float, default=[0.1, 1.0, 2.0], help="lengths of a job")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with engines() as running:
+    with executors() as running:
         for part in arguments.only:
             PARTS[part](running, arguments.rounds, arguments.seconds)

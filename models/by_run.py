@@ -1,6 +1,6 @@
-"""Passes that training spends its time in, each with its gradient written by hand, run after run.
+"""The base of passes that training spends its time in, whose gradients are written by hand, run after run.
 
-The functions carry a leading run axis. They go through the runs one by one in buffers that stay in the processor's
+Such passes carry a leading run axis. They go through the runs one by one in buffers that stay in the processor's
 cache: a batch of runs written with one tensor program each step moves tens of megabytes through memory.
 """
 

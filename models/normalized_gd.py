@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from plumbline.models.training.settings import NORMALIZATIONS, Normalization
 from plumbline.theory import checks
 
-NORMALIZATIONS = ("tensor", "joint", "sign")
 
-
-def normalized(
-    gradients: Sequence[Tensor], normalize: Literal["tensor", "joint", "sign"], *, runs: bool = False
-) -> list[Tensor]:
+def normalized(gradients: Sequence[Tensor], normalize: Normalization, *, runs: bool = False) -> list[Tensor]:
     r"""Return gradients scaled to length one; a zero gradient stays zero.
 
     .. math:: \text{tensor: } g_i / |g_i|, \quad \text{joint: } g_i / \sqrt{∑_j |g_j|²}, \quad \text{sign: } sign(g_i)
@@ -88,7 +85,7 @@ class NormalizedGD(torch.optim.Optimizer):
         params: Iterable[Any],
         lr: float | Tensor,
         *,
-        normalize: Literal["tensor", "joint", "sign"] = "tensor",
+        normalize: Normalization = "tensor",
         runs: bool = False,
     ) -> None:
         checks.one_of("normalize", normalize, NORMALIZATIONS)

@@ -9,13 +9,12 @@ Files of one's own are named in the configuration of pytest, from its root:
     [tool.pytest.ini_options]
     plumbline_claims = ["my_claims.py"]
 
-pytest loads this module in every repository of an environment: what it needs of the rooms is imported where there is
+pytest loads this module in every repository of an environment: what it needs of the rest is imported where there is
 something to collect.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).with_name("__init__.py")
 """Collecting this file collects the catalogue."""
 SESSION = pytest.StashKey[Any]()
-RESULTS = pytest.StashKey[dict[str, "ClaimResult"]]()
-COLLECTED = pytest.StashKey[set[str]]()
+RESULTS = pytest.StashKey[dict["Claim", "ClaimResult"]]()
+COLLECTED = pytest.StashKey[set["Claim"]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,6 +47,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", "theory: a claim, or one of its rivals, held against trained models")
+    for name in config.getini("plumbline_claims"):
+        if not (config.rootpath / name).is_file():
+            raise pytest.UsageError(f"plumbline_claims must name existing files, from {config.rootpath}, got {name!r}")
     config.stash[RESULTS] = {}
     config.stash[COLLECTED] = set()
 
@@ -59,29 +61,30 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect the files named in the configuration, the catalogue, and a family by the file of its claims."""
+    """Collect the files named in the configuration, and the catalogue."""
     wanted = {(parent.config.rootpath / name).resolve() for name in parent.config.getini("plumbline_claims")}
     if file_path.resolve() in wanted:
         return ClaimFile.from_parent(parent, path=file_path)
     if file_path == PACKAGE:
         return Catalogue.from_parent(parent, path=file_path)
-    if file_path.match("analysis/*/claims/__init__.py"):
-        known = {_file_of(family): family for family in _families()}
-        if file_path in known:
-            return FamilyClaims.from_parent(parent, path=file_path, family=known[file_path])
     return None
 
 
 class Catalogue(pytest.File):
     """The claims of all registered families."""
 
-    def collect(self) -> Iterator[pytest.Collector]:
-        """A file for each family."""
-        for family in _families():
-            yield FamilyClaims.from_parent(self, path=_file_of(family), family=family)
+    def collect(self) -> Iterator[pytest.Collector | pytest.Item]:
+        """A group for each family; a test that fails for what could not be registered, and the others go on."""
+        from plumbline.analysis.family import broken, families
+
+        held = [family for family in families().values() if family.claims]  # which imports them all
+        for family in held:
+            yield FamilyClaims.from_parent(self, name=family.name, family=family)
+        for name, trace in broken():
+            yield BrokenItem.from_parent(self, name=name, trace=trace)
 
 
-class FamilyClaims(pytest.File):
+class FamilyClaims(pytest.Collector):
     """The claims of one family."""
 
     def __init__(self, *, family: Family, **options: Any) -> None:
@@ -89,14 +92,9 @@ class FamilyClaims(pytest.File):
         self.family = family
 
     def collect(self) -> Iterator[pytest.Item]:
-        """A test for each claim and each rival, unless the family has been collected already."""
-        if self.family.name in self.config.stash[COLLECTED]:
-            return
-        self.config.stash[COLLECTED].add(self.family.name)
-        claims = self.family.claims.values()
-        for trace in self.family.failures.values():
-            raise self.CollectError(f"family {self.family.name}: {trace}")
-        yield from _items(self, claims)
+        """A test for each claim and each rival, unless a file of one's own has them."""
+        seen = self.config.stash[COLLECTED]
+        yield from _items(self, [claim for claim in self.family.claims.values() if claim not in seen])
 
 
 class ClaimFile(pytest.File):
@@ -106,22 +104,14 @@ class ClaimFile(pytest.File):
         """A test for each claim and each rival."""
         from plumbline.analysis.claims.own import load_claims
 
-        claims = load_claims(self.path)
-        self.config.stash[COLLECTED] |= {claim.family for claim in claims}
+        try:
+            claims = load_claims(self.path)
+        except ValueError as error:
+            raise self.CollectError(str(error)) from None
+        except SystemExit as error:
+            raise self.CollectError(f"{self.path} ended with SystemExit({error})") from None
+        self.config.stash[COLLECTED] |= set(claims)
         yield from _items(self, claims)
-
-
-def _families() -> list[Family]:
-    from plumbline.analysis.family import families
-
-    return list(families().values())
-
-
-def _file_of(family: Family) -> Path:
-    """The file where the claims of a family stand, by which its tests are named."""
-    own = next((claim.module for claim in family.claims.values()), "")
-    module = sys.modules.get(f"{family.folder}.claims" if family.folder else own)
-    return Path(getattr(module, "__file__", None) or PACKAGE)
 
 
 def _items(parent: pytest.Collector, claims: Iterable[Claim]) -> Iterator[pytest.Item]:
@@ -160,12 +150,12 @@ class ClaimItem(pytest.Item):
         from plumbline.analysis.jobs.session import Session
 
         stash = self.config.stash
-        if self.claim.name not in stash[RESULTS]:
+        if self.claim not in stash[RESULTS]:
             if SESSION not in stash:
                 stash[SESSION] = Session()
             budget = Budget(self.config.getoption("--theory-budget"))
-            stash[RESULTS][self.claim.name] = check([self.claim], budget=budget, session=stash[SESSION])[0]
-        return stash[RESULTS][self.claim.name]
+            stash[RESULTS][self.claim] = check([self.claim], budget=budget, session=stash[SESSION])[0]
+        return stash[RESULTS][self.claim]
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The verdict in words, without a traceback of ours."""
@@ -176,6 +166,23 @@ class ClaimItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Where the claim stands."""
         return self.path, None, f"claim {self.name}"
+
+
+class BrokenItem(pytest.Item):
+    """A family, or a part of one, that could not be registered."""
+
+    def __init__(self, *, trace: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.trace = trace
+        self.add_marker("theory")
+
+    def runtest(self) -> None:
+        """It fails, as nothing of it can be held."""
+        raise VerdictError(f"{self.name} could not be registered: {self.trace}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Its own traceback, without ours."""
+        return str(excinfo.value)
 
 
 class VerdictError(Exception):

@@ -10,16 +10,17 @@ from typing import Any
 from plumbline.analysis.budget import Budget
 from plumbline.analysis.claims.claim import Claim, Evidence
 from plumbline.analysis.jobs.scheduler import Finished, drive
-from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.jobs.session import Session, own_or
 from plumbline.analysis.verdict import Outcome, Verdict, combine, not_applicable
 from plumbline.analysis.verdict.levels import LEVELS
+from plumbline.theory import checks
 
 FRESH_SEED = 7_919
 """Added to the seed when a refutation is confirmed."""
 
 
 class BadClaim(TypeError):
-    """A claim returned what it was not registered for: a defect of the claim, and no verdict."""
+    """A claim has no case, or returned what cannot be judged or was not registered: its defect, and no verdict."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def check(
 
     Raises:
         ValueError: if two claims have one name.
-        BadClaim: if a claim returns no evidence, or evidence of another kind or with other rivals than registered.
+        BadClaim: if a claim has no case, a condition of it raises, or it returns no evidence, or evidence that cannot
+            be judged, by another rule or with other rivals than registered.
 
     Example:
         >>> from plumbline.analysis import catalogue
@@ -104,22 +106,39 @@ def check(
         >>> result.verdict.outcome.value
         'consistent'
     """
+    claims = list(claims)
+    for claim in claims:
+        if not isinstance(claim, Claim):
+            raise ValueError(f"claims must be a sequence of claims, got {claim!r} in it")
     repeated = [name for name, count in Counter(claim.name for claim in claims).items() if count > 1]
     if repeated:
         raise ValueError(f"claims must have names of their own, got {', '.join(repeated)} more than once")
-    cases = {case_key(claim, label): (claim, label) for claim in claims for label in claim.cases(budget)}
+    budget, seed = Budget(checks.one_of("budget", budget, map(str, Budget))), checks.integer("seed", seed, at_least=0)
+    labels = {claim: _labels(claim, budget) for claim in claims}
+    cases = {case_key(claim, label): (claim, label) for claim in claims for label in labels[claim]}
     results = judge_cases(cases, budget=budget, seed=seed, session=session)
-    return [_summary(claim, [results[case_key(claim, label)] for label in claim.cases(budget)]) for claim in claims]
+    return [_summary(claim, [results[case_key(claim, label)] for label in labels[claim]]) for claim in claims]
+
+
+def _labels(claim: Claim, budget: Budget) -> list[str]:
+    """Those of its cases, at least one."""
+    try:
+        labels = list(claim.cases(budget))
+    except Exception as error:
+        raise BadClaim(f"claim {claim.name}: its cases raised {type(error).__name__}: {error}") from error
+    if not labels:
+        raise BadClaim(f"claim {claim.name} must have at least one case at {budget}, got none")
+    return labels
 
 
 def judge_cases(
     cases: Cases, *, budget: Budget, seed: int = 0, session: Session | None = None
 ) -> dict[str, CaseResult]:
     """The verdicts of single cases, as `check` gives them, by their keys."""
-    session = session or Session()
-    first = _judge_once(cases, budget, seed, session)
-    doubtful = {key: cases[key] for key, case in first.items() if case.verdict.outcome is Outcome.REFUTED}
-    second = _judge_once(doubtful, budget, seed + FRESH_SEED, session)
+    with own_or(session) as session:
+        first = _judge_once(cases, budget, seed, session)
+        doubtful = {key: cases[key] for key, case in first.items() if case.verdict.outcome is Outcome.REFUTED}
+        second = _judge_once(doubtful, budget, seed + FRESH_SEED, session)
     return {**first, **{key: _confirmed(first[key], second[key]) for key in doubtful}}
 
 
@@ -128,7 +147,12 @@ def _judge_once(cases: Cases, budget: Budget, seed: int, session: Session) -> di
     results, plans = {}, {}
     for key, (claim, label) in cases.items():
         case = claim.cases(budget)[label]
-        condition = claim.failing_condition(case)
+        try:
+            condition = claim.failing_condition(case)
+        except Exception as error:
+            raise BadClaim(
+                f"claim {claim.name}, case {label}: a condition raised {type(error).__name__}: {error}"
+            ) from error
         if condition is not None:
             results[key] = CaseResult(label, not_applicable(f"condition fails: {condition}"))
         else:
@@ -152,12 +176,17 @@ def _judge(claim: Claim, label: str, finished: Finished) -> CaseResult:
             f"claim {claim.name} is registered with the rule {claim.rule.__name__} and the rivals "
             f"{', '.join(claim.rivals)}, but returned {type(evidence.rule).__name__} and {len(evidence.rivals)} rivals"
         )
-    verdict = evidence.rule.judge(evidence.measured, evidence.predicted, **LEVELS)
-    own = dict(zip(claim.rivals, evidence.rivals_measured, strict=bool(evidence.rivals_measured)))
-    rivals = {
-        name: evidence.rule.judge(evidence.measured if own.get(name) is None else own[name], wrong, **LEVELS)
-        for name, wrong in zip(claim.rivals, evidence.rivals, strict=True)
-    }
+    own = evidence.rivals_measured or [None] * len(claim.rivals)
+    if len(own) != len(claim.rivals):
+        raise BadClaim(f"claim {claim.name} must measure at each of its {len(claim.rivals)} rivals, got {len(own)}")
+    try:
+        verdict = evidence.rule.judge(evidence.measured, evidence.predicted, **LEVELS)
+        rivals = {
+            name: evidence.rule.judge(evidence.measured if there is None else there, wrong, **LEVELS)
+            for name, wrong, there in zip(claim.rivals, evidence.rivals, own, strict=True)
+        }
+    except ValueError as error:
+        raise BadClaim(f"claim {claim.name}, case {label}: its evidence cannot be judged: {error}") from error
     return CaseResult(label, verdict, rivals, evidence.note)
 
 

@@ -36,6 +36,15 @@ class Evidence:
     rivals_measured: Sequence[Any] = ()
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.rule, type) or not hasattr(self.rule, "judge"):
+            raise ValueError(f"rule must be made, with its margin, got {self.rule!r}")
+        for name in ("rivals", "rivals_measured"):
+            if isinstance(value := getattr(self, name), Mapping | str) or not isinstance(value, Sequence):
+                raise ValueError(
+                    f"{name} must be a list in the order in which the claim names its rivals, got {value!r}"
+                )
+
 
 @dataclass(frozen=True, eq=False)
 class Claim:
@@ -84,7 +93,7 @@ def make_claim(
     Raises:
         ValueError: on an unknown rule or status, no rival, or a correction that does not say of what.
     """
-    if rule not in RULES:
+    if not (isinstance(rule, type) and issubclass(rule, RULES)):
         raise ValueError(f"rule must be one of {', '.join(known.__name__ for known in RULES)}, got {rule!r}")
     if status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(STATUSES)}, got {status!r}")
@@ -103,20 +112,20 @@ def make_claim(
         status=status,
         rivals=rivals,
         cases=cases,
-        plan=_as_plan(function),
+        plan=as_plan(function),
         conditions=conditions or {},
         published=published,
         module=function.__module__,
     )
 
 
-def _as_plan(function: Callable[..., Any]) -> Callable[[Any, Budget, int], Generator[Any, Any, Evidence]]:
-    """A claim that needs no jobs may be an ordinary function."""
+def as_plan(function: Callable[..., Any]) -> Callable[..., Generator[Any, Any, Any]]:
+    """The function as a plan: one that needs no jobs may be an ordinary function."""
     if inspect.isgeneratorfunction(function):
         return function
 
-    def plan(case: Any, budget: Budget, seed: int) -> Generator[Any, Any, Evidence]:
-        return function(case, budget, seed)
+    def plan(*arguments: Any) -> Generator[Any, Any, Any]:
+        return function(*arguments)
         yield  # makes this a generator
 
     return plan
@@ -134,6 +143,11 @@ def select(claims: Sequence[Claim], names: Sequence[str] = (), family: str | Non
             raise ValueError(unknown("claim", name, known))
     families = dict.fromkeys(claim.family for claim in claims)
     if family is not None and family not in families:
-        raise ValueError(unknown("family", family, families))
-    chosen = [known[name] for name in dict.fromkeys(names)] or list(claims)
-    return [claim for claim in chosen if family is None or claim.family == family]
+        raise ValueError(unknown("family with claims", family, families))
+    chosen = [known[name] for name in dict.fromkeys(names)] or [one for one in claims if family in (None, one.family)]
+    for claim in chosen:
+        if family not in (None, claim.family):
+            raise ValueError(
+                f"family must be that of the named claims, got {family!r} for {claim.name} of {claim.family}"
+            )
+    return chosen

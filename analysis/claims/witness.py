@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from plumbline.analysis.budget import Budget
 from plumbline.analysis.claims.check import ClaimResult
@@ -27,7 +28,7 @@ def write_witnesses(results: Sequence[ClaimResult], folder: Path, *, budget: Bud
         witness = {
             **result.to_json(),
             "refuted_cases": {
-                case.label: json.loads(canonical_json(cases[case.label]))
+                case.label: _plain(cases[case.label])
                 for case in result.cases
                 if case.verdict.outcome is Outcome.REFUTED
             },
@@ -40,12 +41,21 @@ def write_witnesses(results: Sequence[ClaimResult], folder: Path, *, budget: Bud
     return written
 
 
+def _plain(case: Any) -> Any:
+    """A case as JSON; one that has no such form as it prints itself."""
+    try:
+        return json.loads(canonical_json(case))
+    except ValueError:
+        return repr(case)
+
+
 def replay_command(claim: Claim, *, budget: Budget, seed: int, folder: bool = True) -> str:
-    """The shell command that computes the claim again from nothing; that of a user is named by its file.
+    """The shell command that computes the claim again from nothing; that of a user's file is named by the file.
 
     With ``folder=False`` by the file's name alone, for what others read.
     """
-    own = claim.module.partition(".")[0] != "plumbline" and getattr(sys.modules.get(claim.module), "__file__", None)
+    # The module of a package cannot be run by its file.
+    own = None if "." in claim.module else getattr(sys.modules.get(claim.module), "__file__", None)
     if own and not folder:
         own = Path(own).name
     return f"plumbline check {own or claim.name} --budget {budget} --seed {seed} --store none"

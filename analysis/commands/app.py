@@ -15,7 +15,7 @@ from plumbline.analysis.commands.checking import check_command
 from plumbline.analysis.commands.drawing import figure_command, reproduce_command
 from plumbline.analysis.commands.listing import claims_command, errata_command
 from plumbline.analysis.commands.reporting import report_command
-from plumbline.analysis.commands.shared import fail
+from plumbline.analysis.commands.shared import fail, say_what_is_broken
 from plumbline.analysis.commands.sweeping import sweep_command
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     load: Annotated[
         list[Path] | None,
         typer.Option("--load", envvar="PLUMBLINE_LOAD", help="A Python file that registers a family of yours."),
@@ -58,6 +59,7 @@ def options(
     ] = False,
 ) -> None:
     """Hold trained transformers against the theorems about them."""
+    context.call_on_close(say_what_is_broken)
     for file in load or []:
         try:
             import_file(file)

@@ -17,7 +17,7 @@ import typer
 import typer.core
 import typer.main
 
-from plumbline.analysis.family import families
+from plumbline.analysis.family import ENTRIES, families
 
 
 class Calculator(NamedTuple):
@@ -28,15 +28,19 @@ class Calculator(NamedTuple):
 
 
 def calculators() -> dict[str, Calculator]:
-    """All calculators by their name at the shell: dashes for underscores, after the family where two share a name."""
-    found = [
-        (family.name, name, function) for family in families().values() for name, function in family.calculators.items()
-    ]
-    uses = Counter(name for _, name, _ in found)
-    return {
-        (name if uses[name] == 1 else f"{family}_{name}").replace("_", "-"): Calculator(family, function)
-        for family, name, function in found
-    }
+    """All calculators by their name at the shell: dashes for underscores, after the family where two share a name.
+
+    A name of the families that come with the package stays what it is, whatever other families are loaded.
+    """
+    ours = [family for family in families().values() if family.folder in ENTRIES]
+    uses = Counter(name for family in ours for name in family.calculators)
+    found: dict[str, Calculator] = {}
+    for family in families().values():
+        for name, function in family.calculators.items():
+            taken = uses[name] > 1 if family in ours else name.replace("_", "-") in found
+            own = f"{family.name}_{name}" if taken else name
+            found[own.replace("_", "-")] = Calculator(family.name, function)
+    return found
 
 
 class _Commands(Mapping[str, Any]):
@@ -158,7 +162,8 @@ def _parsed(name: str, value: Any) -> Any:
             return [float(part) for part in value.split(",")]
         except ValueError:
             raise typer.BadParameter(
-                f"{name} must be JSON or numbers separated by commas, got {value!r}", param_hint=f"--{name}"
+                f"{name} must be JSON or numbers separated by commas, got {value!r}",
+                param_hint=f"--{name.replace('_', '-')}",
             ) from None
     return value
 

@@ -87,7 +87,7 @@ def check_model_command(
 
 def _print(report: ModelReport) -> None:
     terminal = console()
-    plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
+    plain: dict[str, Any] = {"highlight": False, "soft_wrap": True}
     # A table law has all its probabilities in its fields.
     terminal.print(f"{report.model}\n{shorten(str(report.task), MAX_TASK_TEXT, placeholder=' …')}\n", **plain)
     losses = Table(pad_edge=False)

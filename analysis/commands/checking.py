@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from plumbline.analysis.budget import Budget
 from plumbline.analysis.catalogue import figures
@@ -27,6 +28,7 @@ from plumbline.analysis.commands.shared import (
     usage,
     with_models,
 )
+from plumbline.analysis.family import broken
 from plumbline.analysis.files import write_json
 from plumbline.analysis.verdict import Outcome
 
@@ -73,7 +75,8 @@ def check_command(
             judged = {case_key(result.claim, case.label): case for result in results for case in result.cases}
             draw(wanted, figures_dir, "png", budget, seed, opened, judged)
     outcomes = [result.verdict.outcome for result in results]
-    failed = Outcome.REFUTED in outcomes or any(result.error for result in results)
+    # Of the whole catalogue also what could not be registered is missing.
+    failed = Outcome.REFUTED in outcomes or any(result.error for result in results) or (not names and any(broken()))
     raise typer.Exit(1 if failed or (strict and Outcome.INCONCLUSIVE in outcomes) else 0)
 
 
@@ -93,9 +96,10 @@ def _print_results(results: list[ClaimResult]) -> None:
         if several and result.claim.family != family:
             family = result.claim.family
             table.add_section()
-            table.add_row(f"[bold]{family}[/]")
+            table.add_row(Text(family, style="bold"))
         verdict = result.verdict
-        row = [result.claim.name, coloured(verdict.outcome), _short(verdict.discrepancy), _short(verdict.margin)]
+        row: list[str | Text] = [result.claim.name, coloured(verdict.outcome)]
+        row += [_short(verdict.discrepancy), _short(verdict.margin)]
         rival = _nearest_rival(result)
         if rival is None:
             row += ["", "", ""]
@@ -105,12 +109,12 @@ def _print_results(results: list[ClaimResult]) -> None:
     terminal.print(table)
     for result in results:
         if result.verdict.outcome is not Outcome.CONSISTENT:
-            terminal.print(f"{result.claim.name}: {result.verdict.reason}", highlight=False, markup=False)
+            terminal.print(f"{result.claim.name}: {result.verdict.reason}", highlight=False)
         if result.error:
             typer.echo(result.error, err=True)
         for case in result.cases:
             if case.note:
-                terminal.print(f"{result.claim.name} ({case.label}): {case.note}", highlight=False, markup=False)
+                terminal.print(f"{result.claim.name} ({case.label}): {case.note}", highlight=False)
     counts = {outcome: sum(result.verdict.outcome is outcome for result in results) for outcome in Outcome}
     rivals = [verdict for result in results for verdict in result.rivals.values()]
     refuted = sum(verdict.outcome is Outcome.REFUTED for verdict in rivals)
@@ -128,8 +132,9 @@ def _nearest_rival(result: ClaimResult) -> str | None:
     return min(result.rivals, key=distance, default=None)
 
 
-def coloured(outcome: Outcome) -> str:
-    return f"[{COLOURS[outcome]}]{outcome.upper()}[/]"
+def coloured(outcome: Outcome) -> Text:
+    """The outcome in its colour."""
+    return Text(outcome.upper(), style=COLOURS[outcome])
 
 
 def _short(number: float | None) -> str:

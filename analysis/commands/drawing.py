@@ -23,7 +23,6 @@ from plumbline.analysis.commands.shared import (
     fail,
     make_folder,
     quiet,
-    say_what_is_broken,
     session,
     with_models,
 )
@@ -44,7 +43,6 @@ def figure_command(
 ) -> None:
     """Draw theory-vs-empirics figures, each with a CSV of what it shows."""
     known = figures()
-    say_what_is_broken()
     chosen = _named("figure", names or list(known), known)
     if format not in ("png", "pdf", "svg"):
         fail(f"--format must be png, pdf or svg, got {format!r}")

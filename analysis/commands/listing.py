@@ -10,7 +10,7 @@ from rich.table import Table
 
 from plumbline.analysis.catalogue import catalogue, catalogue_markdown, errata, errata_markdown
 from plumbline.analysis.claims.claim import select
-from plumbline.analysis.commands.shared import console, say_what_is_broken, usage
+from plumbline.analysis.commands.shared import console, usage
 
 
 def claims_command(
@@ -23,7 +23,6 @@ def claims_command(
         typer.echo(catalogue_markdown(), nl=False)
         return
     known = list(catalogue().values())
-    say_what_is_broken()
     chosen = usage(lambda: select(known, family=family))
     if as_json:
         rows = [

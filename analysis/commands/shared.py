@@ -113,18 +113,16 @@ def chosen_claims(names: list[str], family: str | None) -> list[Claim]:
     """The named claims, those in the named files, or all; what cannot be chosen ends with exit code 2."""
     files = [name for name in names if name.endswith(".py")]
     plain = [name for name in names if name not in files]
-    own = usage(lambda: [claim for file in files for claim in load_claims(file)])
+    own = list(dict.fromkeys(usage(lambda: [claim for file in files for claim in load_claims(file)])))
     if own and not plain:
-        return own
-    known = list(catalogue().values())
-    say_what_is_broken()
-    return [*own, *usage(lambda: select(known, plain, family))]
+        return usage(lambda: select(own, family=family))
+    return list(dict.fromkeys([*own, *usage(lambda: select(list(catalogue().values()), plain, family))]))
 
 
 def say_what_is_broken() -> None:
-    """Name the families, or parts of them, that could not be imported; the others go on."""
+    """Name the families, or parts of them, that could not be registered; the others go on."""
     for name, trace in broken():
-        typer.echo(f"warning: {name} could not be imported: {trace.strip().splitlines()[-1]}", err=True)
+        typer.echo(f"warning: {name} could not be registered: {trace.strip().splitlines()[-1]}", err=True)
 
 
 def with_models() -> None:
@@ -158,4 +156,5 @@ def fail(message: str) -> NoReturn:
 
 def console() -> Console:
     """The terminal's width; where there is none, wide enough that tables do not wrap."""
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+    # Words of claims in brackets are no markup.
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120, markup=False)

@@ -13,7 +13,6 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table as TextTable
 
 from plumbline.analysis.budget import Budget
@@ -118,7 +117,7 @@ def _list() -> None:
         table.add_column(column)
     for experiment in experiments().values():
         keys = "\n".join(str(key) for key in experiment.keys.values())
-        table.add_row(experiment.name, escape(experiment.summary), escape(keys))
+        table.add_row(experiment.name, experiment.summary, keys)
     console().print(table)
 
 
@@ -150,10 +149,7 @@ def _medians(table: Table, varied: list[str]) -> TextTable:
         )
         errors = [row["error"] for row in rows if row["measured"] is not None]
         text.add_row(
-            *(
-                "" if value is None else escape(f"{value:g}" if isinstance(value, float) else str(value))
-                for value in place
-            ),
+            *("" if value is None else (f"{value:g}" if isinstance(value, float) else str(value)) for value in place),
             ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()),
             _median(measured),
             _error(errors),

@@ -31,5 +31,7 @@ class Figure:
         for claim, drawn in self.claims.items():
             labels = drawn(budget) if callable(drawn) else drawn
             for label in (labels,) if isinstance(labels, str) else labels or ():
+                if not any(label in claim.cases(one) for one in Budget):
+                    raise ValueError(f"figure {self.name} must draw a case of the claim {claim.name}, got {label!r}")
                 if label in claim.cases(budget):
                     yield claim, label

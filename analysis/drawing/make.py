@@ -14,7 +14,8 @@ from plumbline.analysis.drawing.figure import Figure
 from plumbline.analysis.drawing.tables import end_numbers, write_csv, write_numbers
 from plumbline.analysis.extras import required
 from plumbline.analysis.jobs.scheduler import drive
-from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.jobs.session import Session, own_or
+from plumbline.theory import checks
 
 
 class FigureError(RuntimeError):
@@ -42,7 +43,7 @@ class Made:
 
 def make_figures(
     chosen: Sequence[Figure],
-    folder: Path,
+    folder: Path | str,
     *,
     budget: Budget = Budget.QUICK,
     seed: int = 0,
@@ -71,14 +72,18 @@ def make_figures(
         FigureError: if a figure could not be computed or drawn; the others are written first.
     """
     required("matplotlib", "models")
+    for figure in chosen:
+        if not isinstance(figure, Figure):
+            raise ValueError(f"figures must be a sequence of figures, got {figure!r} in it")
+    budget = Budget(checks.one_of("budget", budget, map(str, Budget)))
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    session = session or Session()
-    finished = drive({figure.name: figure.plan(budget, seed) for figure in chosen}, session=session)
     results = dict(judged or {})
     cases: Cases = {case_key(*case): case for figure in chosen for case in figure.drawn_cases(budget)}
-    results |= judge_cases(
-        {key: case for key, case in cases.items() if key not in results}, budget=budget, seed=seed, session=session
-    )
+    with own_or(session) as session:
+        finished = drive({figure.name: figure.plan(budget, seed) for figure in chosen}, session=session)
+        wanted = {key: case for key, case in cases.items() if key not in results}
+        results |= judge_cases(wanted, budget=budget, seed=seed, session=session)
     made: dict[str, Made] = {}
     failures: dict[str, str] = {}
     for figure in chosen:

@@ -1,4 +1,4 @@
-"""Where and how torch computes: set for a job, and put back as it was."""
+"""How torch computes: set for a job, and put back as it was."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class InProcess(Executor):
 def process_pool(workers: int) -> ProcessPool:
     """Return a pool of worker processes for `run_jobs` and `drive`; use it in a ``with`` statement.
 
-    Workers are spawned, use one thread each (torch included, where a job imports it), leave Ctrl-C to the
+    Workers are spawned, use one thread each (torch as many as the session's `Compute` says), leave Ctrl-C to the
     parent, and end when the parent ends, however it ends.
 
     Args:

@@ -10,10 +10,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from plumbline import ROOMS
+from plumbline import FLOORS
 from plumbline.analysis.jobs.exact_json import canonical_json
 
-PACKAGES = tuple(f"plumbline.{room}" for room in ROOMS)
+PACKAGES = tuple(f"plumbline.{room}" for room in FLOORS)
 
 
 class Job(Protocol):

@@ -19,7 +19,7 @@ from plumbline.analysis.jobs.compute import Compute
 from plumbline.analysis.jobs.exact_json import encode_result
 from plumbline.analysis.jobs.executors import InProcess, ProcessPool
 from plumbline.analysis.jobs.job import Job, JobError, TorchJob, code_version, job_key
-from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.jobs.session import Session, own_or
 from plumbline.analysis.jobs.store import StoreError
 
 Plan = Generator[Any, Any, Any]
@@ -56,7 +56,7 @@ def run_jobs(jobs: Iterable[Job], *, session: Session | None = None) -> list[Any
         BrokenExecutor: if workers die of an executor that cannot be renewed, or run other code than this process.
         KeyboardInterrupt: at Ctrl-C, at once: pool workers are ended, what is done is in the store.
     """
-    with _Run(session or Session()) as run:
+    with own_or(session) as session, _Run(session) as run:
         keys = [run.ask(job, type(job).__name__) for job in jobs]
         while run.step():
             pass
@@ -224,6 +224,8 @@ class _Run:
     """
 
     def __init__(self, session: Session):
+        if session.closed:
+            raise ValueError("session must be open, got one that was closed")
         executor = session.executor
         self._store = session.store
         self._executor = InProcess() if executor is None else executor

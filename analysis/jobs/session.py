@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from plumbline.analysis.jobs.compute import Compute
 from plumbline.analysis.jobs.executors import process_pool
 from plumbline.analysis.jobs.store import Store
+from plumbline.theory import checks
 
 Progress = Callable[[int, int, str], None]
 
@@ -25,7 +26,7 @@ class Session:
         progress: Called as ``progress(done, total, label)`` when a job starts and when it has finished.
 
     Raises:
-        ValueError: if ``jobs`` is no positive integer.
+        ValueError: if ``jobs`` is no positive integer or given beside an executor, or something is of a wrong kind.
         StoreError: if the store cannot be used.
 
     In a ``with`` statement the session closes what it has opened: a store of which it was given the path, and its
@@ -48,16 +49,26 @@ class Session:
         compute: Compute | None = None,
         progress: Progress | None = None,
     ) -> None:
+        checks.integer("jobs", jobs, at_least=1)
+        if executor is not None and jobs != 1:
+            raise ValueError(f"jobs must be left out beside an executor, got {jobs}")
+        for name, value, kind in (("executor", executor, Executor), ("compute", compute, Compute)):
+            if value is not None and not isinstance(value, kind):
+                raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}")
+        if progress is not None and not callable(progress):
+            raise ValueError(f"progress must be callable, got {progress!r}")
         self._opened = ExitStack()
+        self.closed = False
         self.store = store if isinstance(store, Store) else self._opened.enter_context(Store(store))
         self.executor = executor
-        if executor is None and jobs != 1:
+        if jobs > 1:
             self.executor = self._opened.enter_context(process_pool(jobs))
         self.compute = compute or Compute()
         self.progress = progress
 
     def close(self) -> None:
         """End the workers and close the store, where the session has opened them."""
+        self.closed = True
         self._opened.close()
 
     def __enter__(self) -> Session:
@@ -65,3 +76,8 @@ class Session:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def own_or(session: Session | None) -> AbstractContextManager[Session]:
+    """The session given, or one of one's own that is closed at the end."""
+    return Session() if session is None else nullcontext(session)

@@ -251,7 +251,6 @@ def _claims(reading: _ModelReading) -> list[ModelClaim]:
 
 def _not_below(reading: _ModelReading, bound: float) -> Verdict:
     return held(
-        "bound for all",
         "divergence",
         reading.divergence,
         "at least",
@@ -263,15 +262,13 @@ def _not_below(reading: _ModelReading, bound: float) -> Verdict:
 
 def _at_optimum(reading: _ModelReading, best: float) -> Verdict:
     scale = reading.uniform - best or 1.0
-    return held(
-        "global minimum", "divergence", reading.divergence, "equals", best, margin=reading.margin**2, scale=scale
-    )
+    return held("divergence", reading.divergence, "equals", best, margin=reading.margin**2, scale=scale)
 
 
 def _wide_enough(reading: _ModelReading) -> Verdict:
     rank = rank_for_zero_divergence(reading.task)
     width = Estimate(reading.model.embed_dim, 0.0, "exact")
-    return held("identity", "dimension of a model with divergence 0", width, "at least", rank, margin=0.0, scale=1.0)
+    return held("dimension of a model with divergence 0", width, "at least", rank, margin=0.0, scale=1.0)
 
 
 def _line(task: NgramTask) -> float:
@@ -282,7 +279,7 @@ def _rank(reading: _ModelReading, relation: Any) -> Verdict:
     assert reading.features is not None
     assert reading.capacity is not None
     rank = Estimate(reading.features, 0.0, "exact")
-    return held("identity", "rank of the features", rank, relation, reading.capacity, margin=0.0, scale=1.0)
+    return held("rank of the features", rank, relation, reading.capacity, margin=0.0, scale=1.0)
 
 
 def _full(reading: _ModelReading) -> Verdict:
@@ -294,7 +291,7 @@ def _above(reading: _ModelReading) -> Verdict:
     model: Any = reading.model
     bound = accuracy_lower_bound(model.heads, model.head_dim, model.embed_dim, model.vocab_size, model.context_length)
     accuracy = Estimate(reading.accuracy, 0.0, "exact")
-    return held("bound for all", "accuracy", accuracy, "at least", bound, margin=ROUNDING, scale=1.0)
+    return held("accuracy", accuracy, "at least", bound, margin=ROUNDING, scale=1.0)
 
 
 family.reads(Reader(models=(NextTokenModel,), build=build, report=report))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from plumbline.analysis.reasoning import family
+from plumbline.analysis.reasoning.cases import RELU_OFFSET
 from plumbline.analysis.subject.model_report import (
     STANDARD_ERRORS,
     Finding,
@@ -45,7 +46,6 @@ from plumbline.theory.reasoning import (
 )
 
 SENTENCES, BLOCK, MAX_ENUMERATED = 4096, 512, 50_000
-RELU_OFFSET = 1e-8
 ROUNDING = 1e-9
 
 
@@ -319,13 +319,11 @@ def _softmax_limit(reading: _ModelReading) -> float:
 def _at(reading: _ModelReading, best: float) -> Verdict:
     scale = reading.trivial - best
     margin = reading.margin**2
-    return held(
-        "global minimum", "loss", reading.loss, "equals", best, margin=margin, scale=scale if scale > 0 else best
-    )
+    return held("loss", reading.loss, "equals", best, margin=margin, scale=scale if scale > 0 else best)
 
 
 def _not_below_bayes(reading: _ModelReading) -> Verdict:
-    return held("identity", "loss", reading.loss, "at least", reading.bayes, margin=ROUNDING, scale=reading.trivial)
+    return held("loss", reading.loss, "at least", reading.bayes, margin=ROUNDING, scale=reading.trivial)
 
 
 def _formula_holds(reading: _ModelReading) -> Verdict:
@@ -333,7 +331,6 @@ def _formula_holds(reading: _ModelReading) -> Verdict:
     assert reading.formula is not None
     margin = 1e-9 if not reading.trained.loss.error else 1e-3
     return held(
-        "identity",
         "loss over sentences",
         reading.trained.loss,
         "equals",
@@ -359,7 +356,6 @@ def _generalises(reading: _ModelReading) -> Verdict:
     assert reading.formula is not None
     # The published claim's own margin: the offset of ReLU attention moves logits by H times 1e-8.
     return held(
-        "identity",
         "loss on unseen outputs",
         reading.unseen.loss,
         "equals",
@@ -374,7 +370,6 @@ def _not_answered(reading: _ModelReading) -> Verdict:
     bound = unseen_output_bound(reading.task, attention=reading.model.attention).output_loss
     smallest = Estimate(reading.unseen.smallest_output_loss, 0.0, reading.unseen.loss.method)
     return held(
-        "bound for all",
         "smallest −log P(unseen output)",
         smallest,
         "at least",
@@ -394,7 +389,6 @@ def _in_between(reading: _ModelReading) -> Verdict:
     assert reading.unseen is not None
     best = unseen_output_bound(reading.task, attention="linear").loss
     return held(
-        "bound for all",
         "loss on unseen outputs",
         reading.unseen.loss,
         "at most",

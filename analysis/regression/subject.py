@@ -136,38 +136,32 @@ def _at_minimum(reading: ModelReading) -> Verdict:
     assert reading.optimum is not None
     best = reading.optimum.risk.value
     # Of a quadratic loss the way from the optimum to zero weights is in the square of the distance.
-    return held(
-        "global minimum", "risk", reading.risk, "equals", best, margin=reading.margin**2, scale=reading.zero - best
-    )
+    return held("risk", reading.risk, "equals", best, margin=reading.margin**2, scale=reading.zero - best)
 
 
 def _near(reading: ModelReading) -> Verdict:
     assert reading.distance is not None
     distance = Estimate(reading.distance, 0.0, "exact")
-    return held(
-        "convergence", "relative distance from the optimum", distance, "equals", 0.0, margin=reading.margin, scale=1.0
-    )
+    return held("relative distance from the optimum", distance, "equals", 0.0, margin=reading.margin, scale=1.0)
 
 
 def _christoffel(reading: ModelReading) -> Verdict:
     degree = (3**reading.model.layers - 1) // 2
     bound = float(degree_bound(degree, reading.task.dim, reading.task.context_length)) * reading.spread
     what = f"risk of scalar layers (degree {degree})"
-    return held("bound for all", what, reading.risk, "at least", bound, margin=ROUNDING, scale=reading.zero)
+    return held(what, reading.risk, "at least", bound, margin=ROUNDING, scale=reading.zero)
 
 
 def _bayes(reading: ModelReading) -> Verdict:
     assert reading.bayes is not None
-    return held(
-        "bound for all", "risk", reading.risk, "at least", reading.bayes.value, margin=ROUNDING, scale=reading.zero
-    )
+    return held("risk", reading.risk, "at least", reading.bayes.value, margin=ROUNDING, scale=reading.zero)
 
 
 def _below_gradient_descent(reading: ModelReading) -> Verdict:
     layers, task = reading.model.layers, reading.task
     preconditioned = looped_optimum(layers, task.dim, task.context_length).loss * reading.spread
     best = min(gradient_descent_optimum(layers, task).loss, preconditioned)
-    return held("bound for all", "risk", reading.risk, "at most", best, margin=0.0, scale=reading.zero)
+    return held("risk", reading.risk, "at most", best, margin=0.0, scale=reading.zero)
 
 
 def _is_algorithm(reading: ModelReading) -> Verdict:

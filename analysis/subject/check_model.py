@@ -66,7 +66,9 @@ def check_model(
     seed = checks.integer("seed", seed, at_least=0)
     reader = family.reader
     if reader is None:
-        raise ValueError(f"task must be of a family that reads models, got {task!r} of {family.name}")
+        raise ValueError(
+            f"task must be of a family that reads given models, which {family.name} does not, got {task!r}"
+        )
     return reader.report(_module(module_or_state, task, reader, model), task, margin=margin, seed=seed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from plumbline.analysis.catalogue import catalogue
 from plumbline.analysis.jobs.exact_json import canonical_json
 from plumbline.analysis.verdict import Outcome, Verdict, not_applicable
 from plumbline.analysis.verdict.levels import LEVELS
+from plumbline.theory import checks
 from plumbline.theory.estimate import Estimate
 
 STANDARD_ERRORS = 6
@@ -166,17 +167,17 @@ def claim_on_model(name: str, conditions: dict[str, bool], judge: Callable[[], V
         judge: The verdict on the model.
     """
     failing = next((sentence for sentence, holds in conditions.items() if not holds), None)
+    claim = catalogue()[checks.one_of("name of a claim", name, catalogue())]
     verdict = judge() if failing is None else not_applicable(f"condition fails: {failing}")
-    return ModelClaim(name, catalogue()[name].statement, verdict)
+    return ModelClaim(name, claim.statement, verdict if failing else replace(verdict, kind=claim.kind))
 
 
 def held(
-    kind: str, what: str, measured: Estimate, relation: Relation, predicted: float, *, margin: float, scale: float
+    what: str, measured: Estimate, relation: Relation, predicted: float, *, margin: float, scale: float
 ) -> Verdict:
     """The verdict on one number of the model, with six of its errors allowed for on either side of the margin.
 
     Args:
-        kind: Of the claim.
         what: The number, in words.
         measured: The number.
         relation: How it should stand to ``predicted``.
@@ -185,7 +186,7 @@ def held(
         scale: Above 0.
 
     Example:
-        >>> found = held("identity", "risk", Estimate(1.2, 0.0, "exact"), "equals", 1.0, margin=0.1, scale=1.0)
+        >>> found = held("risk", Estimate(1.2, 0.0, "exact"), "equals", 1.0, margin=0.1, scale=1.0)
         >>> found.outcome.value, found.reason
         ('refuted', 'risk 1.2, predicted 1: off by 0.2 of the scale 1, beyond the margin 0.1')
     """
@@ -201,7 +202,7 @@ def held(
     bound = "" if relation == "equals" else f"{relation} "
     return Verdict(
         outcome=outcome,
-        kind=kind,
+        kind="",  # that of the claim, which `claim_on_model` knows
         reason=f"{what} {measured.value:.10g}, predicted {bound}{predicted:.10g}: off by {off:.3g} of the scale "
         f"{scale:.3g}, {zone}",
         predicted=predicted,

@@ -90,9 +90,12 @@ def read_task_file(path: str | Path) -> tuple[Task, dict[str, Any]]:
             f'task must be {{"task": {{…}}, "model": {{…}}}} or a task alone, got the keys {", ".join(content)} in '
             f"{str(path)!r}"
         )
-    kinds = {kind.__name__: kind for kind in _tasks()}
-    named = str(given.get("type", "")).rpartition(".")[2]
-    kind = kinds[checks.one_of("the type of the task", named, kinds)]
+    known = list(_tasks())
+    kinds = {kind.__name__: kind for kind in reversed(known)}  # of two with one name the first
+    full = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in known}
+    written = str(given.get("type", ""))
+    named = written.rpartition(".")[2]
+    kind = full.get(written) or kinds[checks.one_of("the type of the task", named, kinds)]
     values = {name: value for name, value in given.items() if name != "type"}
     for name in values:
         checks.one_of(f"a field of {named}", name, [field.name for field in fields(kind)])

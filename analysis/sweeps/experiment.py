@@ -11,6 +11,7 @@ import numpy as np
 
 from plumbline.analysis.jobs.job import Job
 from plumbline.analysis.sweeps.grid import Key, Point, keys_of
+from plumbline.theory import checks
 
 GIVEN = ("runs", "seed", "budget")
 """What a sweep gives every experiment besides the keys of the grid."""
@@ -50,6 +51,10 @@ class Unit:
     read: Callable[..., Measured]
     quantity: str
     theory: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.jobs:
+            raise ValueError(f"jobs must hold at least one, the training, got {self.jobs!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +96,19 @@ def make_experiment(
     fields: Sequence[str] = (),
     alike: Callable[..., Any] = all_alike,
 ) -> Experiment:
-    """The experiment of a function; see `Family.experiment`."""
+    """The experiment of a function; see `Family.experiment`.
+
+    Raises:
+        ValueError: on a field that the job does not have, or whose values cannot be written at the shell, and on a key
+            without a default.
+    """
     keys = keys_of(function, GIVEN)
     if job is not None:
         own = keys_of(job, set(inspect.signature(job).parameters) - set(fields))
-        keys |= {name: own[name] for name in fields}
+        keys |= {name: own[checks.one_of(f"a field of {job.__name__}", name, own)] for name in fields}
+    for key in keys.values():
+        if key.default is inspect.Parameter.empty:
+            raise ValueError(f"{key.name} must have a default, as every key of an experiment, got none")
     summary = inspect.cleandoc(function.__doc__ or "").split("\n\n")[0]
     return Experiment(function.__name__.replace("_", "-"), family, summary, keys, alike, function)
 

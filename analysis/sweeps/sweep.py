@@ -12,7 +12,7 @@ from plumbline.analysis.budget import Budget
 from plumbline.analysis.catalogue import experiments
 from plumbline.analysis.jobs.job import Job, JobError
 from plumbline.analysis.jobs.scheduler import stream_jobs
-from plumbline.analysis.jobs.session import Session
+from plumbline.analysis.jobs.session import Session, own_or
 from plumbline.analysis.names import unknown
 from plumbline.analysis.sweeps.experiment import Cell, Experiment, Measured, Unit
 from plumbline.analysis.sweeps.grid import Point, checked_grid, points
@@ -54,8 +54,9 @@ class Sweep:
         """
         found: dict[int, Measured | JobError] = {}
         groups = (cell.unit.jobs for cell in self.cells)
-        for number, results in stream_jobs(groups, session=session or Session()):
-            found[number] = _read(self.cells[number].unit, results)
+        with own_or(session) as session:
+            for number, results in stream_jobs(groups, session=session):
+                found[number] = _read(self.cells[number].unit, results)
         return Table(self.experiment, self.budget, [(cell, found[place]) for place, cell in enumerate(self.cells)])
 
     def within(self) -> Generator[list[Job], list[Any], Table]:
@@ -89,6 +90,7 @@ def plan_sweep(
     Raises:
         ValueError: on a key that is not there, a value out of range (with its grid point), or too many runs.
     """
+    budget = Budget(checks.one_of("budget", budget, map(str, Budget)))
     seeds = checks.integer("seeds", seeds, at_least=1)
     seed = checks.integer("seed", seed, at_least=0, at_most=SEEDS_APART - 1)
     runs_together = checks.integer("runs_together", runs_together, at_least=1)

@@ -116,7 +116,7 @@ def combine(verdicts: Iterable[Verdict]) -> Verdict:
 
     Any REFUTED refutes; otherwise any INCONCLUSIVE leaves it open; NOT APPLICABLE only where no case applies.
     The numbers, the levels among them, are those of the worst case. The whole is falsely refuted at most at the
-    sum of the rates of its cases: divide the level among them before judging.
+    sum of the rates of its cases.
 
     Example:
         >>> combine([not_applicable("one layer only"), not_applicable("no label noise")]).reason

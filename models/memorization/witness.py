@@ -77,7 +77,7 @@ def memorizing_transformer(
 
     Conditions: S ≥ 2 and T ≤ H d_h + min(d, L), for T distinct contexts with L distinct last tokens and d_h counted
     as d at most. That is enough in general position, such as for contexts drawn at random among many; where
-    contexts have a structure `theory.memorization.generic_rank` must be T: with one head (1,2,0), (1,0,0), (2,2,0),
+    contexts have a structure `generic_rank` must be T: with one head (1,2,0), (1,0,0), (2,2,0),
     (2,0,0) have rank 3 at most, since a head adds exponentials that belong to a position and token each. The
     transformer is re-checked by its forward pass, in float64.
 
@@ -211,7 +211,7 @@ def _why_dependent(
         if rank < len(tokens):
             return (
                 f"contexts must have features of rank {len(tokens)}, got {rank} for almost all weights (exact "
-                "arithmetic, theory.memorization.generic_rank): their tokens repeat in a pattern that more heads break"
+                "arithmetic, generic_rank): their tokens repeat in a pattern that more heads break"
             )
     return (
         f"contexts must have features of rank {len(tokens)} in float64, got less in {draws} draws: too many heads "

@@ -246,7 +246,7 @@ class OneLayerTransformer(nn.Module):
         """Return the mean cross-entropy (a scalar tensor) on sentences, from `lookup_logits`.
 
         With weights it is the exact expected loss over an enumerated population. Written as in
-        `models.reasoning.losses.cross_entropy`: without noise value and gradient keep their relative precision however
+        `cross_entropy`: without noise value and gradient keep their relative precision however
         small they are. With noise the float64 gradient by λ is lost to rounding where e^λ > 1e16 (λ ≈ 37), as two
         likely labels must cancel; `label_count_loss` is exact there too.
 

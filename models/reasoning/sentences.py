@@ -198,7 +198,7 @@ def sample_label_counts(
 
     Returns:
         Tensor (*size, Q) of the numbers of sentences that end with each trigger; with noise (*size, 2), the numbers of
-        sentences labelled with the output and with the noise token: as `theory.reasoning.replay_normalized_gd` takes
+        sentences labelled with the output and with the noise token: as `replay_normalized_gd` takes
         them.
 
     Raises:

@@ -39,7 +39,7 @@ class Training:
             own norm; a parameter with fewer axes is one block per run), or ``"run"``, all parameters of a run.
         normalize: SGD only: gradients are scaled to length one before the step, ``"tensor"`` (each parameter of each
             run by its own norm), ``"joint"`` (all parameters of a run by one norm) or ``"sign"`` (entry by entry), see
-            `models.normalized_gd`. Such a run can converge only where its gradient is zero or, by its
+            `normalized`. Such a run can converge only where its gradient is zero or, by its
             tolerance, small: with a tolerance of 0 it goes on as long as there is a gradient. ``None``: not scaled.
         halve_every: The learning rate is halved every so many steps; ``None``: constant.
         tolerance: A run is converged when its gradient norm is at most this multiple of its first one.

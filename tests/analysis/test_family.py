@@ -9,15 +9,28 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from plumbline.analysis import Family, families, register
+from plumbline.analysis import (
+    Family,
+    FigureData,
+    Identity,
+    Panel,
+    Reader,
+    Series,
+    families,
+    make_figures,
+    register,
+)
 from plumbline.analysis import family as family_module
 from plumbline.analysis.catalogue import catalogue
 from plumbline.analysis.commands.app import app
+from plumbline.analysis.commands.calculators import calculators
 from plumbline.analysis.family import broken
+from plumbline.analysis.regression import RegressionTask, TrainLinearTransformer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_family.py"
 
@@ -27,6 +40,7 @@ def folder(tmp_path, monkeypatch, own_modules):
     """A folder with a fourth family, and nothing else."""
     shutil.copy(EXAMPLE, tmp_path / "cover.py")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # names of claims are whole in the width for files
     return tmp_path
 
 
@@ -134,7 +148,7 @@ def test_a_broken_family_is_named_and_the_others_go_on(tmp_path, monkeypatch, ow
 
     assert result.exit_code == 0
     assert "rate-constant" in result.stdout
-    assert f"warning: broken_family could not be imported: {reason}" in result.stderr
+    assert f"warning: broken_family could not be registered: {reason}" in result.stderr
     assert len(catalogue()) >= 90
 
 
@@ -155,6 +169,84 @@ def test_a_broken_part_is_named_and_the_others_go_on(tmp_path, monkeypatch, own_
     assert list(families()["half"].figures) == ["a"]
     assert len(catalogue()) >= 90
     assert [name for name, trace in broken() if "NameError" in trace] == ["half_family.claims"]
+
+
+@pytest.mark.parametrize("folder", ["no_such_folder", "statistics", "no.such.folder"])
+def test_a_folder_that_is_none_is_named(own_modules, folder):
+    """Every part that was asked for, and the other families go on."""
+    own = register(Family("astray", folder=folder, theory="no_such_theory"))
+
+    assert (own.claims, own.calculators) == ({}, {})
+    assert "rate-constant" in run("claims").stdout
+    assert len([name for name, _ in broken() if name in (f"{folder}.claims", "no_such_theory")]) >= 1
+
+
+def test_a_malformed_entry_point_is_named(monkeypatch, own_modules):
+    """What is no module of a package's entry points."""
+    point = SimpleNamespace(value="not a module")
+    monkeypatch.setattr(family_module.metadata, "entry_points", lambda group: [point])
+    monkeypatch.setattr(family_module, "_FAILURES", {})
+
+    assert "regression" in families()
+    assert [name for name, _ in broken()] == ["not a module"]
+
+
+def test_what_has_one_of_our_names_gives_way_and_is_named(own_modules):
+    """Our claims, calculators and tasks stay what they are, whatever is loaded beside them."""
+    own = register(Family("mine"))
+    ours = catalogue()["rate-constant"], set(calculators())
+    own.claim(
+        statement="", source="", rule=Identity, status="derived here", rivals={"x": ""}, cases=lambda budget: {},
+        name="rate-constant",
+    )(print)  # fmt: skip
+
+    @own.calculator
+    def multi_step_optimum(x: int) -> int:
+        return x
+
+    assert catalogue()["rate-constant"] is ours[0]
+    assert ours[1] <= set(calculators())
+    assert calculators()["mine-multi-step-optimum"].function is multi_step_optimum
+    said = [trace for name, trace in broken() if name == "rate-constant of the claims of mine"]
+    assert said == ["the family reasoning has that name"]
+    with pytest.raises(ValueError, match="task must be new, got RegressionTask, which is that of the family reg"):
+        register(Family("other", task=RegressionTask))
+
+
+def test_what_cannot_be_made_an_option_is_refused(own_modules):
+    """A calculator without types; a second reader; a field that a job has not, a key without default."""
+    own = Family("own")
+    with pytest.raises(ValueError, match="calculator untyped must have a type for x, got none"):
+
+        @own.calculator
+        def untyped(x):
+            return x
+
+    reader = Reader((), build=print, report=print)
+    own.reads(reader)
+    with pytest.raises(ValueError, match="reader must be the only one of the family own"):
+        own.reads(reader)
+    with pytest.raises(ValueError, match="a field of TrainLinearTransformer must be one of"):
+        own.experiment(job=TrainLinearTransformer, fields=("nosuch",))(lambda **fields: None)
+
+    def no_default(*, dim: int, runs: int, seed: int, budget: str) -> None:
+        """A key that must be given."""
+
+    with pytest.raises(ValueError, match="dim must have a default"):
+        own.experiment()(no_default)
+
+
+def test_a_figure_without_jobs_is_an_ordinary_function(tmp_path):
+    """As a claim may be."""
+    own = Family("own")
+
+    @own.figure(caption="A line.")
+    def line(budget, seed):
+        return FigureData("Line", [Panel("", [Series("x", "theory", [1, 2], [1, 2])])])
+
+    assert make_figures([line], str(tmp_path))["line"].files[0].exists()
+    with pytest.raises(ValueError, match="figures must be a sequence of figures, got 'line' in it"):
+        make_figures(["line"], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ def test_import_is_light_and_names_are_there(tmp_path):
         "import plumbline as p, plumbline.analysis as a; print(all(getattr(p, n) is getattr(a, n) for n in a.__all__))"
     )
     assert python(tmp_path, code) == "True"
+    code = "before = {*globals(), 'before'}; from plumbline import *; print(sorted({*globals()} - before)[:3], Path)"
+    assert python(tmp_path, f"Path = 'mine'; {code}") == "['AtMost', 'BoundExists', 'BoundForAll'] mine"
     assert python(tmp_path, "import plumbline\ntry: plumbline.nothing\nexcept AttributeError as e: print(e)") == (
         "module 'plumbline' has no attribute 'nothing'"
     )
@@ -172,7 +174,7 @@ from plumbline.analysis.jobs.job import code_version
 home = Path(sys.argv[1])
 assert Path(plumbline.__file__).is_relative_to(home), plumbline.__file__
 first, count = code_version(), 0
-for room in plumbline.ROOMS:
+for room in plumbline.FLOORS:
     folder = next(path for path in (home / room, home / "plumbline" / room) if path.is_dir())
     for source in sorted(folder.rglob("*.py")):
         content = source.read_bytes()
@@ -192,7 +194,7 @@ def test_every_source_is_part_of_the_keys(tmp_path):
     code = (
         "import shutil, sys; from pathlib import Path; import plumbline\n"
         "home = Path(plumbline.__file__).parent; leave = shutil.ignore_patterns('__pycache__')\n"
-        "rooms = [Path(p) / r for p in plumbline.__path__ for r in plumbline.ROOMS if p != str(home)]\n"
+        "rooms = [Path(p) / r for p in plumbline.__path__ for r in plumbline.FLOORS if p != str(home)]\n"
         "for folder in [home, *(room for room in rooms if room.is_dir())]:\n"
         "    shutil.copytree(folder, Path(sys.argv[1]) / folder.name, ignore=leave)"
     )

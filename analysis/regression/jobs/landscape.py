@@ -48,7 +48,7 @@ class TrainObserved(TrainingJob):
         """The course at the recorded steps, (K, runs): the batches' ``curve_gradient_norms``, and what was observed.
 
         That is ``held_out_losses``, and as asked for ``smoothness`` with ``gradient_norms``, ``condition`` and
-        ``published_condition``, see `ObservedObjective.observe`.
+        ``published_condition``, see `observe` of `ObservedObjective`.
         """
         return {"curve_gradient_norms": trained.curve.gradient_norms, **trained.curve.observed}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from plumbline.analysis import Budget, Evidence, Expectation, Family, Identity, Outcome, check, claim
+from plumbline.analysis import Budget, Evidence, Expectation, Family, Identity, Ordering, Outcome, Session, check, claim
 from plumbline.analysis import family as family_module
 from plumbline.analysis.claims.check import BadClaim
 from plumbline.analysis.claims.witness import replay_command, write_witnesses
@@ -134,6 +134,76 @@ def test_rivals_of_the_evidence_must_be_those_registered():
 
     with pytest.raises(BadClaim, match="the rivals wrong, but returned Identity and 0 rivals"):
         check([forgetful])
+
+
+def identity(name, cases=lambda budget: {"only": None}, conditions=None, **evidence):
+    """A claim that one is one, with what is wrong with it."""
+    given = {"rule": Identity(1e-9), "measured": [1.0], "predicted": [1.0], "rivals": [[2.0]], **evidence}
+
+    @claim(
+        statement="One.", source="", rule=Identity, status="derived here", rivals={"two": ""}, name=name,
+        cases=cases, conditions=conditions,
+    )  # fmt: skip
+    def one_is_one(case, budget, seed):
+        return Evidence(**given)
+
+    return one_is_one
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"cases": lambda budget: {}}, "claim bad must have at least one case at quick, got none"),
+        ({"cases": lambda budget: 1 / 0}, "claim bad: its cases raised ZeroDivisionError"),
+        ({"conditions": {"x": lambda case: case.x}}, "claim bad, case only: a condition raised AttributeError"),
+        ({"measured": [1.0, 2.0]}, "claim bad, case only: its evidence cannot be judged: measured must have the shape"),
+        ({"rivals_measured": [[1.0], [2.0]]}, "claim bad must measure at each of its 1 rivals, got 2"),
+        ({"rivals": [[2.0], [3.0]]}, "claim bad is registered with the rule Identity and the rivals two"),
+        ({"rule": Ordering(0.9)}, "but returned Ordering and 1 rivals"),
+    ],
+)
+def test_a_defect_of_a_claim_names_it(wrong, message):
+    """In one sentence, wherever in the claim it is."""
+    with pytest.raises(BadClaim, match=message):
+        check([identity("bad", **wrong)])
+
+
+def test_what_is_no_evidence_is_refused_where_it_is_made():
+    """Rivals by name, as they once were, would be predictions; a rule is made with its margin."""
+    for wrong, message in (
+        ({"rivals": {"two": [2.0]}}, "rivals must be a list in the order in which the claim names its rivals"),
+        ({"rivals": 2.0}, "rivals must be a list"),
+        ({"rule": Identity}, "rule must be made, with its margin"),
+    ):
+        (result,) = check([identity("bad", **wrong)])
+        assert result.verdict.outcome is Outcome.INCONCLUSIVE
+        assert message in result.verdict.reason
+
+
+def test_arguments_of_check_are_named():
+    """Any sequence of claims; a budget by its word; a seed."""
+    one = identity("good")
+    assert [result.verdict.passed for result in check(c for c in [one])] == [True]
+    assert check([one], budget="standard")[0].verdict.passed
+    for arguments, options, message in (
+        (["rate-constant"], {}, "claims must be a sequence of claims, got 'rate-constant'"),
+        ([one], {"budget": "quik"}, "budget must be one of .*; did you mean 'quick'"),
+        ([one], {"seed": -1}, "seed must be at least 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check(arguments, **options)
+    session = Session()
+    session.close()
+    with pytest.raises(ValueError, match="session must be open, got one that was closed"):
+        check([one], session=session)
+
+
+def test_case_of_a_witness_without_json_is_what_it_prints(tmp_path):
+    """A case may be any object."""
+    odd = identity("odd", cases=lambda budget: {"only": {1: 2}}, measured=[3.0])
+    results = check([odd])
+    (path,) = write_witnesses(results, tmp_path, budget=Budget.QUICK, seed=0).values()
+    assert json.loads(path.read_text())["refuted_cases"] == {"only": "{1: 2}"}
 
 
 @pytest.mark.parametrize(

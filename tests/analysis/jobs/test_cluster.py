@@ -33,13 +33,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at proces
 # The squares of 0…count-1 on a cluster.
 SCRIPT = """
 import sys
-from plumbline.analysis import Store, dask_executor
-from plumbline.analysis.jobs.scheduler import run_jobs
+from plumbline.analysis import Session, dask_executor, run_jobs
 from tests.analysis.jobs.jobs_for_tests import Square
 
 path, log, scheduler, count = sys.argv[1:]
-with Store(path) as store, dask_executor(scheduler) as workers:
-    run_jobs([Square(value, log, 0.05) for value in range(int(count))], store=store, executor=workers)
+with dask_executor(scheduler) as workers, Session(path, executor=workers) as session:
+    run_jobs([Square(value, log, 0.05) for value in range(int(count))], session=session)
 """
 
 

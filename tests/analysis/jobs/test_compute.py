@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +69,12 @@ def test_a_session_closes_what_it_opened(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"jobs": 0}, "workers must be at least 1"), ({"jobs": "2"}, "workers")]
+    ("options", "message"),
+    [
+        ({"jobs": 0}, "jobs must be at least 1, got 0"),
+        ({"jobs": "2"}, "jobs must be an integer, got '2'"),
+        ({"jobs": 2, "executor": ThreadPoolExecutor(1)}, "jobs must be left out beside an executor, got 2"),
+    ],
 )
 def test_bad_numbers_are_named(options, message):
     """Before anything is started."""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -165,7 +166,7 @@ def test_figures_must_be_svg_of_the_families_shown(tmp_path):
         report_page(results, [(figure, drawn)], budget=Budget.QUICK, seed=0)
     figure, drawn = picture(tmp_path, "drawn", "regression")
     with pytest.raises(ValueError, match=r"figures must be SVG, .* got drawn\.png"):
-        report_page(results, [(figure, drawn._replace(files=[tmp_path / "drawn.png"]))], budget=Budget.QUICK, seed=0)
+        report_page(results, [(figure, replace(drawn, files=[tmp_path / "drawn.png"]))], budget=Budget.QUICK, seed=0)
 
 
 def test_excess_is_in_margins_and_one_sided_for_bounds():

@@ -277,7 +277,7 @@ def test_a_number_with_an_error_is_open_at_the_margin():
 
     def outcome(value, error, relation):
         number = Estimate(value, error, "drawn")
-        return held("identity", "x", number, relation, 1.0, margin=0.1, scale=1.0).outcome
+        return held("x", number, relation, 1.0, margin=0.1, scale=1.0).outcome
 
     assert outcome(1.05, 0.008, "equals") is Outcome.CONSISTENT
     assert outcome(1.05, 0.009, "equals") is Outcome.INCONCLUSIVE
