@@ -4,8 +4,6 @@ plumbline --load own_family.py bound separable-dichotomies --points 6 --dim 3
 plumbline check own_family.py
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import comb
 from typing import Any
@@ -44,6 +42,12 @@ def separable_dichotomies(task: CoverTask) -> int:
     Args:
         task: T and N.
 
+    Returns:
+        An integer from 2 to 2^T.
+
+    Raises:
+        ValueError: from the task, on sizes below 1 or above 1000.
+
     Source:
         Cover 1965, Theorem 1.
 
@@ -58,7 +62,7 @@ def separable_dichotomies(task: CoverTask) -> int:
 def separable_fraction(task: CoverTask) -> float:
     """Return the probability C(T, N)/2^T that random labels can be separated; 1/2 at T = 2N.
 
-    Conditions, arguments and source: as `separable_dichotomies`.
+    Conditions, arguments, errors and source: as `separable_dichotomies`.
 
     Example:
         >>> separable_fraction(CoverTask(10, 5))
@@ -77,17 +81,15 @@ def perceptron(units: int, dim: int) -> Any:
             self.weights = torch.nn.Parameter(torch.zeros(units, dim, dtype=torch.float64), requires_grad=False)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (x @ self.weights.unsqueeze(-1)).squeeze(-1)
+            return torch.einsum("utn,un->ut", x, self.weights)
 
         def learn(self, x: torch.Tensor, y: torch.Tensor, steps: int) -> torch.Tensor:
             """Add the worst point of each unit until all are right; which units separate their points."""
+            units, signed = torch.arange(len(x)), y.unsqueeze(-1) * x
             for _ in range(steps):
-                margins = y * self(x)
-                worst = margins.argmin(-1, keepdim=True)
-                wrong = margins.amin(-1, keepdim=True) <= 0
-                signed = (y.unsqueeze(-1) * x).take_along_dim(worst.unsqueeze(-1), dim=1).squeeze(1)
-                self.weights += wrong * signed
-            return (y * self(x) > 0).all(-1)
+                margin, worst = self(signed).min(-1)
+                self.weights += (margin <= 0).unsqueeze(-1) * signed[units, worst]
+            return (self(signed) > 0).all(-1)
 
     return Perceptron()
 
@@ -142,9 +144,7 @@ def half_at_capacity(task, budget, seed):
 def capacity_of_a_unit(budget, seed):
     tasks = [CoverTask(t, 5) for t in range(4, 17, 2)]
     found = yield [TrainPerceptrons(task=task, units=1000, seed=1000 * seed) for task in tasks]
-    x = [task.points for task in tasks]
-    lines = [
-        Series("C(T, N)/2^T", "theory", x, [separable_fraction(task) for task in tasks]),
-        Series("trained, 1,000 units", "trained", x, [one["separated"].mean() for one in found]),
-    ]
+    exact, x = [separable_fraction(task) for task in tasks], [task.points for task in tasks]
+    trained = Series("trained, 1,000 units", "trained", x, [one["separated"].mean() for one in found])
+    lines = [Series("C(T, N)/2^T", "theory", x, exact), trained]
     return FigureData("Linear units, N=5", [Panel("", lines, xlabel="points T", ylabel="share separated")])
