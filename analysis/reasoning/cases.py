@@ -8,6 +8,7 @@ import numpy as np
 
 from plumbline.analysis.reasoning.jobs.reasoner import Data
 from plumbline.theory.reasoning import Layer, ReasoningTask, population_loss
+from plumbline.theory.reasoning.layer import RELU_OFFSET
 from plumbline.theory.reasoning.model_names import ModelName
 
 PAPER = "Nguyen, Nguyen-Tang 2025 (2505.15009)"
@@ -17,8 +18,6 @@ NOISY = replace(PUBLISHED, noise=0.2)
 NOISE_LEVELS = (0.2, 0.5, 0.8)
 LEARNING_RATES = (0.1, 0.5)
 BATCH = 512
-RELU_OFFSET = 1e-8
-"""The published ReLU attention is max(s + 1e-8, 0)."""
 
 
 @dataclass(frozen=True)

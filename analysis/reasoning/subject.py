@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from plumbline.analysis.reasoning import family
-from plumbline.analysis.reasoning.cases import RELU_OFFSET
 from plumbline.analysis.subject.model_report import (
     STANDARD_ERRORS,
     Finding,
@@ -44,6 +43,7 @@ from plumbline.theory.reasoning import (
     population_loss,
     unseen_output_bound,
 )
+from plumbline.theory.reasoning.layer import RELU_OFFSET
 
 SENTENCES, BLOCK, MAX_ENUMERATED = 4096, 512, 50_000
 ROUNDING = 1e-9

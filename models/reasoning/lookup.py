@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RELU_OFFSET = 1e-8
-"""Added to scores before the ReLU, as published: without it W = 0 is a point of zero gradient."""
+from plumbline.theory.reasoning.layer import RELU_OFFSET
 
 
 def activate(scores: Tensor, attention: str) -> Tensor:

@@ -243,7 +243,7 @@ MUTATIONS = [
     *of(
         "models/reasoning/lookup",
         "test_one_layer",
-        ("RELU_OFFSET = 1e-8", "RELU_OFFSET = 2e-8"),
+        ("(scores + RELU_OFFSET)", "(scores + 2 * RELU_OFFSET)"),
         ("shifted.gather(1, tokens[:, :-1])", "shifted.gather(1, tokens[:, 1:])"),
         (
             "nothing.scatter_add(1, tokens[:, :-1], weights[:, 1:])",

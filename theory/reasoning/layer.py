@@ -13,6 +13,8 @@ Attention = Literal["linear", "relu", "softmax"]
 FeedForward = Literal["F", "FA"]
 ATTENTIONS: tuple[Attention, ...] = get_args(Attention)
 FEED_FORWARDS: tuple[FeedForward, ...] = get_args(FeedForward)
+RELU_OFFSET = 1e-8
+"""The published ReLU attention is max(s + 1e-8, 0): without it W = 0 is a point of zero gradient."""
 
 
 @dataclass(frozen=True)

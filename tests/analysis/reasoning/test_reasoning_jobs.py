@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from plumbline.analysis.jobs.job import job_key
-from plumbline.analysis.reasoning.cases import RELU_OFFSET, ModelCase, exact_loss, small_tasks
+from plumbline.analysis.reasoning.cases import ModelCase, exact_loss, small_tasks
 from plumbline.analysis.reasoning.jobs.reasoner import TrainReasoner, exact_lbfgs, normalized_descent
 from plumbline.models.normalized_gd import NormalizedGD
 from plumbline.models.reasoning import OneLayerTransformer, enumerated_sentences, sample_sentences
 from plumbline.models.training.draws import generator
 from plumbline.theory.reasoning import Layer, ReasoningTask, normalized_gd_curve, population_loss, replay_normalized_gd
+from plumbline.theory.reasoning.layer import RELU_OFFSET
 
 TASK = ReasoningTask(12, 10, 3, 2)
 NOISY = replace(TASK, noise=0.3)
