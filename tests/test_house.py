@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
 import subprocess
 import sys
@@ -126,8 +125,7 @@ def test_imports_on_pages_resolve(page):
     for block in re.findall(r"^```python.*?\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("plumbline", *FLOORS):
-                module = importlib.import_module(node.module or "")
-                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+                exec(ast.unparse(node), {})  # as a reader would: a room is imported by its name too
 
 
 @pytest.mark.parametrize("path", [*OURS, *PAGES, ROOT / "CHANGELOG.md"], ids=lambda path: str(path.relative_to(ROOT)))
